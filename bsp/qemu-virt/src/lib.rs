@@ -1,0 +1,3 @@
+//! QEMU's virt machine.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]

@@ -1,0 +1,1 @@
+//! QEMU clusters: machines, virtual switch, namespaces, faults, captures, log decoding.

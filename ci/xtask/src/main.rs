@@ -1,0 +1,3 @@
+//! The one entry point: cargo xtask demo, test, run, boot, log, sim, bench.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Builds boot images and node disks from TOML.

@@ -1,0 +1,3 @@
+//! Builds boot images and node disks from TOML.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! IDL compiler: interface files to Rust stubs, server traits, dispatch and reference.

@@ -1,0 +1,3 @@
+//! IDL compiler: interface files to Rust stubs, server traits, dispatch and reference.
+
+fn main() {}

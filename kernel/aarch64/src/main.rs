@@ -1,0 +1,3 @@
+//! The kernel on AArch64: boot, traps, MMU, interrupt controllers, timer.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Root task that tests the kernel from inside the machine.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! virtio-blk driver.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! virtio-blk driver.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! PL011 driver and log multiplexer.
+
+fn main() {}

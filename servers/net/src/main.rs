@@ -1,0 +1,3 @@
+//! virtio-net driver.
+
+fn main() {}

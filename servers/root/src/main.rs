@@ -1,0 +1,3 @@
+//! Root task and supervisor: starts servers from the manifest, reports faults, restarts.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Deadline service on the EL0 physical timer.
+
+fn main() {}

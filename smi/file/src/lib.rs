@@ -1,0 +1,3 @@
+//! Replicated virtual files.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! Replicated virtual files.
+
+fn main() {}

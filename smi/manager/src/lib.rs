@@ -1,0 +1,3 @@
+//! SMI manager: directory replica, link endpoint, remote capabilities.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! SMI manager: directory replica, link endpoint, remote capabilities.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Virtual sockets, service addresses and routing.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]

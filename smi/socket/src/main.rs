@@ -1,0 +1,3 @@
+//! Virtual sockets, service addresses and routing.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! A RESP database on virtual files and sockets.
+
+fn main() {}
