@@ -1,3 +1,66 @@
-//! The one entry point: cargo xtask demo, test, run, boot, log, sim, bench.
+//! The one entry point: `cargo xtask demo | test | run | boot | build | log | sim`.
+//!
+//! Thin on purpose: options are parsed here and handed to the library crates `harness` and `scenarios`.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod boot;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use harness::build::Workspace;
+use harness::setup::{self, Need};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Builds, runs and tests the SMI Kernel.")]
+#[command(disable_help_subcommand = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build the kernel image, the servers, the boot archive and the root task.
+    Build,
+    /// Boot the kernel with any root task on one QEMU machine, its serial line on this terminal.
+    Boot(boot::Options),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            // Help and version are answers, not errors. For an unknown command, say which ones there are.
+            if error.kind() == clap::error::ErrorKind::InvalidSubcommand {
+                eprintln!("\nvalid commands: {}", command_names().join(", "));
+            }
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    match execute(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command_names() -> Vec<String> {
+    use clap::CommandFactory;
+    Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect()
+}
+
+fn execute(command: Command) -> Result<ExitCode> {
+    let workspace = Workspace::find()?;
+    match command {
+        Command::Build => {
+            setup::ensure(&[Need::Targets])?;
+            println!("kernel image: {}", workspace.kernel()?.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Boot(options) => boot::boot(&workspace, &options),
+    }
+}

@@ -1,0 +1,108 @@
+//! `cargo xtask boot`: one machine, any root task, serial line on the terminal.
+
+use anyhow::Result;
+use harness::build::Workspace;
+use harness::machine::Spec;
+use harness::process;
+use harness::setup::{self, Need};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// The machine to boot.
+#[derive(clap::Args)]
+pub struct Options {
+    /// The root task: an ELF file, or the name of a package of this workspace (built first), e.g. `testroot`.
+    #[arg(long, value_name = "ELF|PACKAGE")]
+    root_task: PathBuf,
+    /// A ready kernel image instead of the one built from this workspace.
+    #[arg(long, value_name = "IMAGE")]
+    kernel: Option<PathBuf>,
+    /// Number of CPUs.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
+    smp: u8,
+    /// Version of the interrupt controller.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=3))]
+    gic: u8,
+    /// CPU model.
+    #[arg(long, default_value = "a72", value_parser = ["a53", "a72"])]
+    cpu: String,
+    /// Enter the kernel at EL2 instead of EL1.
+    #[arg(long)]
+    el2: bool,
+    /// Memory in MiB.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(64..=8192))]
+    memory: u32,
+    /// Let user-level threads read the counters.
+    #[arg(long)]
+    user_counters: bool,
+    /// Size of the root task's CNode, as a power of two.
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(4..=24))]
+    cnode_bits: Option<u8>,
+    /// Turn the domain scheduler on.
+    #[arg(long)]
+    domains: bool,
+    /// A further boot argument for the kernel; may be given several times.
+    #[arg(long, value_name = "ARGUMENT")]
+    append: Vec<String>,
+    /// A raw disk image for the machine.
+    #[arg(long, value_name = "FILE")]
+    disk: Option<PathBuf>,
+    /// End the machine after so many seconds and fail.
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+}
+
+impl Options {
+    fn spec(&self, workspace: &Workspace) -> Result<Spec> {
+        let kernel = match &self.kernel {
+            Some(image) => image.clone(),
+            None => workspace.kernel()?,
+        };
+        let package = self.root_task.to_str().filter(|name| !name.contains('/') && !self.root_task.exists());
+        let root_task = match package {
+            Some(package) => workspace.root_task(package)?,
+            None => self.root_task.clone(),
+        };
+        let mut spec = Spec::new(kernel, root_task);
+        spec.gic = self.gic;
+        spec.cpu = format!("cortex-{}", self.cpu);
+        spec.cpus = self.smp;
+        spec.memory_mib = self.memory;
+        spec.el2 = self.el2;
+        spec.disk.clone_from(&self.disk);
+        if self.user_counters {
+            spec.arguments.push("kernel.user_counters=1".into());
+        }
+        if let Some(bits) = self.cnode_bits {
+            spec.arguments.push(format!("kernel.root_cnode_bits={bits}"));
+        }
+        if self.domains {
+            spec.arguments.push("kernel.domains=1".into());
+        }
+        spec.arguments.extend(self.append.iter().cloned());
+        Ok(spec)
+    }
+}
+
+/// Boots the machine and returns when it powers itself off, with QEMU's exit status.
+pub fn boot(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
+    setup::ensure(&[Need::Targets, Need::Qemu])?;
+    let spec = options.spec(workspace)?;
+    let mut child = spec.command()?.args(["-serial", "stdio"]).spawn()?;
+    let limit = options.timeout.map(Duration::from_secs);
+    let status = match limit {
+        Some(limit) => process::wait_until(&mut child, Instant::now() + limit)?,
+        None => Some(child.wait()?),
+    };
+    let Some(status) = status else {
+        child.kill()?;
+        child.wait()?;
+        eprintln!(
+            "\nboot: the machine was still running after {} s and was ended",
+            limit.unwrap_or_default().as_secs()
+        );
+        return Ok(ExitCode::FAILURE);
+    };
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
