@@ -83,6 +83,13 @@ impl<I> fmt::Debug for Cap<I> {
     }
 }
 
+#[cfg(feature = "defmt")]
+impl<I> defmt::Format for Cap<I> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "cap {=u64:#x}", self.raw.0);
+    }
+}
+
 /// At most [`MAX_CAPS`] capabilities, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CapList {

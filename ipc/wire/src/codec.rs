@@ -1,8 +1,11 @@
 //! The parts of stubs and dispatch that are the same for all interfaces. Called by generated code.
 
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
-use crate::{CallError, CapList, Dispatched, LinkError, RawCap, Refusal, Reply, Session, WindowRef, reply_label};
+use crate::{
+    Bytes, CallError, Cap, CapList, Dispatched, Incoming, LinkError, RawCap, Refusal, Reply, Session, WindowRef, Wire,
+    reply_label,
+};
 
 /// Rounds up to whole message registers.
 pub const fn words(bytes: usize) -> usize {
@@ -60,7 +63,7 @@ pub fn sort_reply<'a, E: TryFrom<u16>>(
 }
 
 /// Server side: writes a result into `buffer`.
-pub fn ok_reply<T: IntoBytes + zerocopy::Immutable>(result: &T, caps: &[RawCap], buffer: &mut [u8]) -> Reply {
+pub fn ok_reply<T: IntoBytes + Immutable>(result: &T, caps: &[RawCap], buffer: &mut [u8]) -> Reply {
     let bytes = result.as_bytes();
     match buffer.get_mut(..bytes.len()) {
         Some(to) => {
@@ -90,4 +93,42 @@ pub fn refuse<E: Into<u16>>(refusal: Refusal<E>, token: u64, buffer: &mut [u8]) 
         Refusal::Link(error) => Dispatched::Reply(Reply::link_error(error)),
         Refusal::Pending => Dispatched::Pending(token),
     }
+}
+
+/// Client side: text for a `str<N>` parameter; [`LinkError::BadMessage`] if it is too long.
+pub fn text<const N: usize>(text: &str) -> Result<Bytes<N>, LinkError> {
+    data(text.as_bytes())
+}
+
+/// Client side: data for a `bytes<N>` parameter; [`LinkError::BadMessage`] if it is too long.
+pub fn data<const N: usize>(data: &[u8]) -> Result<Bytes<N>, LinkError> {
+    Bytes::new(data).map_err(|_| LinkError::BadMessage)
+}
+
+/// A payload's layout out of its bytes, which must have exactly its size.
+pub fn read<T: TryFromBytes + KnownLayout + Immutable>(bytes: &[u8]) -> Result<T, LinkError> {
+    T::try_read_from_bytes(bytes).map_err(|_| LinkError::BadMessage)
+}
+
+/// Server side: the layout of a request that must bring `caps` capabilities.
+pub fn request<T: TryFromBytes + KnownLayout + Immutable>(
+    incoming: &Incoming<'_>,
+    caps: usize,
+) -> Result<T, LinkError> {
+    if incoming.caps.len() == caps { read(incoming.bytes) } else { Err(LinkError::BadMessage) }
+}
+
+/// Server side: a request without payload that must bring `caps` capabilities.
+pub fn check_empty(incoming: &Incoming<'_>, caps: usize) -> Result<(), LinkError> {
+    if incoming.bytes.is_empty() && incoming.caps.len() == caps { Ok(()) } else { Err(LinkError::BadMessage) }
+}
+
+/// A value out of its layout.
+pub fn value<T: Wire>(raw: &T::Raw) -> Result<T, LinkError> {
+    T::from_raw(raw).ok_or(LinkError::BadMessage)
+}
+
+/// The capability at `index`.
+pub fn cap<I>(caps: &[RawCap], index: usize) -> Result<Cap<I>, LinkError> {
+    caps.get(index).copied().map(Cap::new).ok_or(LinkError::BadMessage)
 }

@@ -1,0 +1,15 @@
+//! Compiles `ipc/idl/*.idl`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let output = std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR");
+    match idlc::build(Path::new("../idl"), &Path::new(&output).join("interfaces.rs")) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
