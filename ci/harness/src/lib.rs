@@ -10,6 +10,12 @@
 #![deny(unsafe_code)]
 
 pub mod build;
+pub mod log;
 pub mod machine;
+pub mod netns;
 pub mod process;
+pub mod rng;
+pub mod serial;
 pub mod setup;
+pub mod switch;
+pub mod tap;
