@@ -67,6 +67,8 @@ pub(crate) struct Peer {
     pub mac: [u8; 6],
     pub session: Option<Session>,
     attempt: Option<Attempt>,
+    /// No new attempt before this: the peer's own is being answered.
+    quiet_until_ns: u64,
     pending: Option<Pending>,
     /// Ephemeral key of the `Init` behind `pending` or the living session: a repetition is recognised by it.
     answered: Option<[u8; 32]>,
@@ -81,6 +83,7 @@ impl Peer {
             mac: member.internal_mac,
             session: None,
             attempt: None,
+            quiet_until_ns: 0,
             pending: None,
             answered: None,
             bucket: Bucket::new(),
@@ -101,7 +104,7 @@ impl Peer {
         match (&self.session, &self.attempt) {
             (Some(session), _) => session.deadline_ns(),
             (None, Some(attempt)) => Some(attempt.next_ns),
-            (None, None) => Some(0),
+            (None, None) => Some(self.quiet_until_ns),
         }
     }
 
@@ -114,6 +117,9 @@ impl Peer {
             return;
         }
         if self.attempt.is_none() {
+            if now < self.quiet_until_ns {
+                return;
+            }
             let hello = local.hello();
             let mut rng = local.rng.fork();
             // Building a handshake from constants fails only for reasons that a test would have shown.
@@ -228,6 +234,9 @@ impl Peer {
         if self.session.is_none() && local.node < self.node {
             return; // Our own Init is under way and counts.
         }
+        // Ours is withdrawn; a late answer to it must not replace the session that now begins.
+        self.attempt = None;
+        self.quiet_until_ns = now + RETRY_MAX_NS;
         self.answer(responder, ephemeral, local, out);
     }
 

@@ -94,8 +94,8 @@ pub(crate) struct Session {
     datagrams: VecDeque<(PortId, Vec<u8>)>,
     ping: bool,
     budget: usize,
-    /// Frames sent again.
-    pub lost_frames: u64,
+    /// Something happened since the last flush that may let frames go.
+    dirty: bool,
 }
 
 impl Session {
@@ -120,13 +120,14 @@ impl Session {
             datagrams: VecDeque::new(),
             ping: false,
             budget: REASSEMBLY_MAX,
-            lost_frames: 0,
+            dirty: false,
         }
     }
 
     /// Asks the peer for an acknowledgement: confirms the session to it.
     pub fn ping(&mut self) {
         self.ping = true;
+        self.dirty = true;
     }
 
     /// The smoothed round-trip time to the peer, once measured.
@@ -145,6 +146,7 @@ impl Session {
     /// Queues a message; the caller has asked [`Session::has_room`].
     pub fn send(&mut self, stream: StreamId, message: &[u8]) {
         self.senders.entry(stream).or_insert_with(Sender::new).push(message);
+        self.dirty = true;
     }
 
     /// Queues a datagram for the next flush.
@@ -153,12 +155,14 @@ impl Session {
             self.datagrams.pop_front();
         }
         self.datagrams.push_back((port, bytes.to_vec()));
+        self.dirty = true;
     }
 
     /// The user is done with a delivered message of `len` bytes.
     pub fn consumed(&mut self, stream: StreamId, len: usize) {
         if let Some(receiver) = self.receivers.get_mut(&stream) {
             receiver.consumed(len);
+            self.dirty = true;
         }
     }
 
@@ -169,6 +173,7 @@ impl Session {
         }
         let Ok(body) = self.keys.open(frame.counter, frame.header, frame.body) else { return Verdict::Forged };
         self.replay.mark(frame.counter);
+        self.dirty = true;
         if frame.epoch < self.peer_epoch {
             return Verdict::Stale;
         }
@@ -280,7 +285,6 @@ impl Session {
     /// What frame `counter` carried has to go again.
     fn frame_lost(&mut self, counter: u64) {
         let Some(frame) = self.in_flight.remove(&counter) else { return };
-        self.lost_frames += 1;
         for (stream, seq) in frame.segments {
             if let Some(sender) = self.senders.get_mut(&stream) {
                 sender.frame_lost(seq, counter);
@@ -290,14 +294,18 @@ impl Session {
         self.ping |= frame.ping;
     }
 
-    /// When [`Session::flush`] has something to do, if nothing else happens first.
+    /// When [`Session::flush`] has something to do, if nothing else happens first; 0 for at once.
     pub fn deadline_ns(&self) -> Option<u64> {
+        if self.dirty {
+            return Some(0);
+        }
         let resend = self.in_flight.first_key_value().map(|(_, frame)| frame.at_ns + self.pace.rto_ns());
         [resend, self.owed.due_ns].into_iter().flatten().min()
     }
 
     /// Handles timers and sends what may be sent, under membership epoch `epoch`. Returns whole Ethernet frames.
     pub fn flush(&mut self, now_ns: u64, epoch: u64, out: &mut Vec<Vec<u8>>) {
+        self.dirty = false;
         self.time_out(now_ns);
         while let Some(frame) = self.next_frame(now_ns, epoch) {
             out.push(frame);
