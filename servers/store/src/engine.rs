@@ -401,8 +401,8 @@ impl Store {
             let vid = op.vid();
             let there = changed.get(&vid).copied().unwrap_or_else(|| exists(vid));
             match op {
-                Mutation::Create { .. } if there => return Err(StoreError::Exists),
-                Mutation::Create { .. } => {
+                Mutation::Ensure { .. } if there => {}
+                Mutation::Ensure { .. } => {
                     more_cost += OBJECT_COST;
                     changed.insert(vid, true);
                 }
@@ -464,7 +464,8 @@ impl Store {
             },
         });
         match op {
-            Mutation::Create { attr, .. } => {
+            Mutation::Ensure { .. } if s.alive => {}
+            Mutation::Ensure { attr, .. } => {
                 *s =
                     Staged { alive: true, len: 0, attr: *attr, base_blocks: 0, created: true, blocks: BTreeMap::new() };
             }

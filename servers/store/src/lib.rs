@@ -35,8 +35,8 @@ use smi_cluster::Vid;
 /// One change of one object. A commit is a sequence of them, applied all or none.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Mutation {
-    /// Makes an empty object; fails if it exists.
-    Create {
+    /// Makes an empty object if there is none; an object that exists stays as it is.
+    Ensure {
         /// Its name.
         vid: Vid,
         /// Its attributes.
@@ -49,6 +49,7 @@ pub enum Mutation {
         /// Where, in bytes.
         offset: u64,
         /// What.
+        #[serde(with = "serde_bytes")]
         bytes: Vec<u8>,
     },
     /// Sets the length in bytes: truncates, or grows with zeros.
@@ -76,7 +77,7 @@ impl Mutation {
     /// The object that it changes.
     pub fn vid(&self) -> Vid {
         match self {
-            Mutation::Create { vid, .. }
+            Mutation::Ensure { vid, .. }
             | Mutation::Write { vid, .. }
             | Mutation::SetLen { vid, .. }
             | Mutation::SetAttr { vid, .. }
@@ -90,8 +91,6 @@ impl Mutation {
 pub enum StoreError {
     /// No such object.
     NotFound,
-    /// The object exists already.
-    Exists,
     /// The disk (or the space for its map) is full.
     NoSpace,
     /// Longer or further out than the store allows.

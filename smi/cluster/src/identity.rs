@@ -46,6 +46,9 @@ pub struct Identity {
     pub node: NodeId,
     /// Blocks that the disk had when it was formatted; a shorter disk is truncated.
     pub disk_blocks: u64,
+    /// Random number drawn when the disk was formatted: a replaced or newly formatted disk has another one, so that the
+    /// directory knows that its store is not the one that it remembers.
+    pub format: u64,
     /// Key shared by the cluster's nodes; authenticates the link.
     pub key: [u8; 32],
     /// External addresses.
@@ -106,6 +109,7 @@ struct RawIdentity {
     prefix: u8,
     reserved0: [u8; 3],
     disk_blocks: U64,
+    format: U64,
     key: [u8; 32],
     service: [u8; 4],
     gateway: [u8; 4],
@@ -125,6 +129,7 @@ impl Identity {
         cluster: [u8; 16],
         node: NodeId,
         disk_blocks: u64,
+        format: u64,
         key: [u8; 32],
         external: External,
         members: &[Member],
@@ -135,7 +140,7 @@ impl Identity {
         let mut all = [Member { node: NodeId(0), internal_mac: [0; 6] }; MAX_NODES];
         all[..members.len()].copy_from_slice(members);
         let identity =
-            Identity { cluster, node, disk_blocks, key, external, members: all, member_count: members.len() };
+            Identity { cluster, node, disk_blocks, format, key, external, members: all, member_count: members.len() };
         identity.check()?;
         Ok(identity)
     }
@@ -184,6 +189,7 @@ impl Identity {
             prefix: self.external.prefix,
             reserved0: [0; 3],
             disk_blocks: U64::new(self.disk_blocks),
+            format: U64::new(self.format),
             key: self.key,
             service: self.external.service,
             gateway: self.external.gateway,
@@ -215,6 +221,7 @@ impl Identity {
             cluster: raw.cluster,
             node: NodeId(raw.node.get()),
             disk_blocks: raw.disk_blocks.get(),
+            format: raw.format.get(),
             key: raw.key,
             external: External {
                 service: raw.service,
@@ -254,7 +261,7 @@ mod tests {
             (1..=3).map(|n| Member { node: NodeId(n), internal_mac: [0x52, 0x53, 0x4d, 0, 0, n as u8] }).collect();
         let external =
             External { service: [10, 77, 0, 100], prefix: 24, gateway: [0; 4], virtual_mac: [0, 0, 0x5e, 0, 1, 0x4d] };
-        Identity::new([7; 16], NodeId(2), 4096, [9; 32], external, &members).unwrap()
+        Identity::new([7; 16], NodeId(2), 4096, 11, [9; 32], external, &members).unwrap()
     }
 
     #[test]
@@ -289,7 +296,8 @@ mod tests {
     fn nonsense_is_not_an_identity() {
         let e = sample().external;
         let m = |n: u16| Member { node: NodeId(n), internal_mac: [2, 0, 0, 0, 0, n as u8] };
-        let make = |node, blocks, members: &[Member]| Identity::new([0; 16], NodeId(node), blocks, [0; 32], e, members);
+        let make =
+            |node, blocks, members: &[Member]| Identity::new([0; 16], NodeId(node), blocks, 0, [0; 32], e, members);
         assert_eq!(make(1, 4096, &[]), Err(IdentityError::Field("members")));
         assert_eq!(make(1, 4096, &[m(1), m(1)]), Err(IdentityError::Field("members")));
         assert_eq!(make(4, 4096, &[m(1), m(2)]), Err(IdentityError::Field("node")));

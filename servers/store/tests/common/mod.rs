@@ -94,7 +94,10 @@ pub type Model = BTreeMap<Vid, Vec<u8>>;
 /// Applies a mutation to the model; false if it must be refused.
 pub fn apply(model: &mut Model, op: &Mutation) -> bool {
     match op {
-        Mutation::Create { vid, .. } => model.insert(*vid, Vec::new()).is_none(),
+        Mutation::Ensure { vid, .. } => {
+            model.entry(*vid).or_default();
+            true
+        }
         Mutation::Delete { vid } => {
             model.remove(vid);
             true
