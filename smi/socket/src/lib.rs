@@ -21,8 +21,13 @@
 
 extern crate alloc;
 
+pub mod peer;
+pub mod router;
+
+pub mod server;
 mod siphash;
 pub mod stack;
+pub mod view;
 
 /// Virtual time in nanoseconds. Only differences and order matter; it never goes back.
 pub type Nanos = u64;

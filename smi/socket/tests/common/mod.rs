@@ -5,7 +5,7 @@ use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant;
-use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
+use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr};
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 
@@ -37,8 +37,8 @@ impl Rng {
     }
 }
 
-#[derive(Default)]
 pub struct Wire {
+    medium: Medium,
     pub rx: VecDeque<Vec<u8>>,
     pub tx: VecDeque<Vec<u8>>,
 }
@@ -75,8 +75,8 @@ impl Device for Wire {
 
     fn capabilities(&self) -> DeviceCapabilities {
         let mut caps = DeviceCapabilities::default();
-        caps.medium = Medium::Ip;
-        caps.max_transmission_unit = 1500;
+        caps.medium = self.medium;
+        caps.max_transmission_unit = if self.medium == Medium::Ip { 1500 } else { 1514 };
         caps
     }
 }
@@ -95,8 +95,17 @@ pub struct Client {
 
 impl Client {
     pub fn new(address: Ipv4Addr, seed: u64) -> Client {
-        let mut wire = Wire::default();
-        let mut config = Config::new(HardwareAddress::Ip);
+        Client::with(Medium::Ip, HardwareAddress::Ip, address, seed)
+    }
+
+    /// The same behind an Ethernet NIC.
+    pub fn on_ethernet(address: Ipv4Addr, mac: EthernetAddress, seed: u64) -> Client {
+        Client::with(Medium::Ethernet, HardwareAddress::Ethernet(mac), address, seed)
+    }
+
+    fn with(medium: Medium, hardware: HardwareAddress, address: Ipv4Addr, seed: u64) -> Client {
+        let mut wire = Wire { medium, rx: VecDeque::new(), tx: VecDeque::new() };
+        let mut config = Config::new(hardware);
         config.random_seed = seed;
         let mut iface = Interface::new(config, &mut wire, Instant::ZERO);
         iface.update_ip_addrs(|a| a.push(IpCidr::new(IpAddress::Ipv4(address), 24)).unwrap());
