@@ -10,12 +10,15 @@
 #![deny(unsafe_code)]
 
 pub mod build;
+pub mod load;
 pub mod log;
 pub mod machine;
 pub mod netns;
 pub mod process;
+pub mod resp;
 pub mod rng;
 pub mod serial;
 pub mod setup;
 pub mod switch;
 pub mod tap;
+pub mod timeline;

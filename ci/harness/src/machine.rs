@@ -1,10 +1,16 @@
 //! One QEMU `virt` machine: its description, its command line, and its life.
 
+use crate::log::{Decoder, Log, Symbols};
 use crate::{process, setup};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
 use std::ffi::OsString;
-use std::path::PathBuf;
-use std::process::Command;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::thread::JoinHandle;
 
 /// A NIC of a machine, joined to a port of a switch.
 #[derive(Clone, Debug)]
@@ -95,6 +101,150 @@ impl Spec {
         process::die_with_us(&mut command);
         Ok(command)
     }
+}
+
+/// Whether a machine runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// Not started, killed, or powered off by itself.
+    Off,
+    /// Running.
+    On,
+    /// Stopped in its tracks by [`Machine::pause`]; it will not know.
+    Paused,
+}
+
+/// A node: a machine with a number, whose serial line is captured and decoded. Dropping it kills the machine.
+pub struct Machine {
+    /// The node's id.
+    pub node: u16,
+    spec: Spec,
+    capture: PathBuf,
+    symbols: Arc<Symbols>,
+    log: Log,
+    running: Option<Running>,
+}
+
+struct Running {
+    child: Child,
+    reader: Option<JoinHandle<()>>,
+    paused: bool,
+}
+
+impl Machine {
+    /// A node that is switched off. Its serial line is appended to `capture` and decoded into `log`.
+    pub fn new(node: u16, spec: Spec, capture: &Path, symbols: Arc<Symbols>, log: Log) -> Machine {
+        Machine { node, spec, capture: capture.to_owned(), symbols, log, running: None }
+    }
+
+    /// The machine's description; a change takes effect at the next start.
+    pub fn spec_mut(&mut self) -> &mut Spec {
+        &mut self.spec
+    }
+
+    /// The file that captures the serial line.
+    pub fn capture(&self) -> &Path {
+        &self.capture
+    }
+
+    /// Switches the machine on. It dies with the calling thread (see [`process::die_with_us`]).
+    pub fn start(&mut self) -> Result<()> {
+        if self.state() != State::Off {
+            bail!("node {} is already on", self.node);
+        }
+        self.running = None;
+        let mut command = self.spec.command()?;
+        command.args(["-serial", "stdio"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A group of its own: an interrupt typed at the terminal is for us, not for QEMU.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut child = command.spawn().context("starting QEMU")?;
+        let file = OpenOptions::new().create(true).append(true).open(&self.capture);
+        let file = file.with_context(|| self.capture.display().to_string())?;
+        let serial = child.stdout.take().context("QEMU's standard output")?;
+        let mut errors = child.stderr.take().context("QEMU's standard error")?;
+        let decoder = Decoder::new(self.node, self.symbols.clone());
+        let (log, node) = (self.log.clone(), self.node);
+        let reader = std::thread::Builder::new().name(format!("serial-{node}")).spawn(move || {
+            read_serial(serial, file, decoder, &log);
+            let mut said = String::new();
+            let _ = errors.read_to_string(&mut said);
+            if !said.trim().is_empty() {
+                eprintln!("node {node}: QEMU says: {}", said.trim());
+            }
+        })?;
+        self.running = Some(Running { child, reader: Some(reader), paused: false });
+        Ok(())
+    }
+
+    /// Whether it runs now.
+    pub fn state(&mut self) -> State {
+        let Some(running) = &mut self.running else { return State::Off };
+        match running.child.try_wait() {
+            Ok(None) if running.paused => State::Paused,
+            Ok(None) => State::On,
+            Ok(Some(_)) | Err(_) => State::Off,
+        }
+    }
+
+    /// QEMU's exit status, once the machine has powered itself off or was killed.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.running.as_mut()?.child.try_wait().ok().flatten()
+    }
+
+    /// Kills the machine with SIGKILL, as a power cut would: nothing in it gets a chance to do anything.
+    pub fn kill(&mut self) -> Result<()> {
+        let Some(mut running) = self.running.take() else { return Ok(()) };
+        let killed = running.child.kill().with_context(|| format!("killing node {}", self.node));
+        let _ = running.child.wait();
+        if let Some(reader) = running.reader.take() {
+            let _ = reader.join();
+        }
+        killed
+    }
+
+    /// Stops the machine in its tracks (SIGSTOP).
+    pub fn pause(&mut self) -> Result<()> {
+        self.signal(Signal::SIGSTOP, true)
+    }
+
+    /// Lets a paused machine go on, as if no time had passed (SIGCONT).
+    pub fn resume(&mut self) -> Result<()> {
+        self.signal(Signal::SIGCONT, false)
+    }
+
+    fn signal(&mut self, signal: Signal, paused: bool) -> Result<()> {
+        if self.state() == State::Off {
+            bail!("node {} is off", self.node);
+        }
+        let Some(running) = &mut self.running else { bail!("node {} is off", self.node) };
+        process::signal(&running.child, signal)?;
+        running.paused = paused;
+        Ok(())
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.kill();
+    }
+}
+
+/// Copies the serial line to the capture file and decodes it, until the machine is gone.
+fn read_serial(mut serial: ChildStdout, mut capture: File, mut decoder: Decoder, log: &Log) {
+    let mut buffer = [0; 4096];
+    loop {
+        match serial.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => {
+                // A full disk costs the capture, not the run.
+                let _ = capture.write_all(&buffer[..length]);
+                log.add(decoder.push(&buffer[..length], log.elapsed()));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    log.add(decoder.finish(log.elapsed()));
 }
 
 #[cfg(test)]
