@@ -126,6 +126,11 @@ fn error(errors: &[Value]) -> TokenStream {
         let text = error.docs.join(" ");
         if text.is_empty() { words(&error.name) } else { text.trim_end_matches('.').to_owned() }
     });
+    let from_code = if errors.is_empty() {
+        quote!(Err(code))
+    } else {
+        quote!(match code { #(#codes => Ok(Self::#names),)* _ => Err(code) })
+    };
     let (variants, repr, to_code, meaning) = if errors.is_empty() {
         (quote!(), quote!(), quote!(match error {}), quote!(match self {}))
     } else {
@@ -155,7 +160,7 @@ fn error(errors: &[Value]) -> TokenStream {
             /// The unknown code.
             type Error = u16;
             fn try_from(code: u16) -> ::core::result::Result<Self, u16> {
-                match code { #(#codes => Ok(Self::#names),)* _ => Err(code) }
+                #from_code
             }
         }
         impl ::core::convert::From<Error> for ::ipc_wire::Refusal<Error> {
@@ -680,17 +685,15 @@ fn reply(interface: &Interface) -> TokenStream {
 fn reply_method(interface: &Interface, method: &Method) -> TokenStream {
     let name = ident(&method.name);
     let docs = format!(" The result of `{}`.", method.name);
-    let value = |field: &str| {
-        let field = ident(field);
-        if method.kind == ResultKind::Several { quote!(result.#field) } else { quote!((*result)) }
-    };
+    let several = method.kind == ResultKind::Several;
     let values = method.reply.layout.fields.iter().map(|field| {
-        let value = value(&field.name);
-        quote!(::ipc_wire::Wire::to_raw(&#value))
+        let name = ident(&field.name);
+        let value = if several { quote!(&result.#name) } else { quote!(result) };
+        quote!(::ipc_wire::Wire::to_raw(#value))
     });
     let caps = method.reply.caps.iter().map(|cap| {
-        let value = value(&cap.name);
-        quote!(#value.raw())
+        let name = ident(&cap.name);
+        if several { quote!(result.#name.raw()) } else { quote!(result.raw()) }
     });
     let raw = if method.reply.layout.fields.is_empty() {
         quote!([0u8; 0])

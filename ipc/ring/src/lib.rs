@@ -346,6 +346,13 @@ impl Duplex<'_> {
         Ok(Duplex { tx: Producer { raw: tx, tail }, rx: Consumer { raw: rx, head } })
     }
 
+    /// This side's own generation, as the peer sees it in [`peer_generation`](Self::peer_generation): different for every attach.
+    pub fn generation(&self) -> u64 {
+        let consumer = self.rx.raw.header().consumer_generation.load(Ordering::Acquire);
+        let producer = self.tx.raw.header().producer_generation.load(Ordering::Acquire);
+        (u64::from(consumer) << 32) | u64::from(producer)
+    }
+
     /// The peer's generation as seen from both rings: any change means that it was restarted.
     pub fn peer_generation(&self) -> u64 {
         ((self.tx.peer_generation() as u64) << 32) | self.rx.peer_generation() as u64
