@@ -248,7 +248,7 @@ impl Writer {
 
     /// Now and then reads an earlier acknowledged key; `false` if the connection is done for.
     fn read(&mut self, client: &mut Client, sequence: u64) -> bool {
-        if sequence % READ_EVERY != 0 || self.acked.is_empty() {
+        if !sequence.is_multiple_of(READ_EVERY) || self.acked.is_empty() {
             return true;
         }
         let chosen = self.acked[self.rng.below(self.acked.len() as u64) as usize];
@@ -287,7 +287,12 @@ pub fn verify(spec: &Spec, history: &History, limit: Duration) -> Result<Verdict
     let mut next = pending.next();
     while let Some(ack) = next {
         if Instant::now() >= deadline {
-            bail!("read back only {} of {} acknowledged writes within {:.0} s", verdict.checked, history.acks.len(), limit.as_secs_f64());
+            bail!(
+                "read back only {} of {} acknowledged writes within {:.0} s",
+                verdict.checked,
+                history.acks.len(),
+                limit.as_secs_f64()
+            );
         }
         let connected = match &mut client {
             Some(connected) => connected,

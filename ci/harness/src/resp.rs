@@ -137,11 +137,8 @@ mod tests {
     #[test]
     fn replies_are_read_whole_or_not_at_all() {
         let reply = b"*3\r\n:-7\r\n$3\r\na\r\n\r\n$-1\r\n";
-        let expected = Value::Array(Some(vec![
-            Value::Integer(-7),
-            Value::Bulk(Some(b"a\r\n".to_vec())),
-            Value::Bulk(None),
-        ]));
+        let expected =
+            Value::Array(Some(vec![Value::Integer(-7), Value::Bulk(Some(b"a\r\n".to_vec())), Value::Bulk(None)]));
         for cut in 0..reply.len() {
             assert_eq!(parse(&reply[..cut], 0).unwrap(), None, "{cut}");
         }
@@ -151,7 +148,15 @@ mod tests {
 
     #[test]
     fn nonsense_is_an_error_and_never_a_wait() {
-        for bad in ["?\r\n", "\r\n", ":x\r\n", "$-2\r\n", "$99999999999\r\n", "$1\r\nabc", "*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n"] {
+        for bad in [
+            "?\r\n",
+            "\r\n",
+            ":x\r\n",
+            "$-2\r\n",
+            "$99999999999\r\n",
+            "$1\r\nabc",
+            "*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n",
+        ] {
             assert!(parse(bad.as_bytes(), 0).is_err(), "{bad:?}");
         }
     }

@@ -63,12 +63,21 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
     if needs.contains(&Need::Qemu) {
         qemu()?;
     }
-    if needs.contains(&Need::Network) && !Path::new("/dev/net/tun").exists() {
+    if needs.contains(&Need::Network) { tun_device(Path::new("/dev/net/tun")) } else { Ok(()) }
+}
+
+/// Checks that the device behind TAPs is there and may be opened.
+fn tun_device(device: &Path) -> Result<()> {
+    if !device.exists() {
         bail!(
-            "/dev/net/tun is missing: the host's side of the cluster's network is a TAP device.\n\
-             Load the module (`modprobe tun`), or in a container pass the device through (`--device /dev/net/tun`)."
+            "{} is missing: the host's side of the cluster's network is a TAP device.\n\
+             Load the module (`modprobe tun`), or in a container pass the device through (`--device /dev/net/tun`).",
+            device.display()
         );
     }
+    std::fs::OpenOptions::new().read(true).write(true).open(device).with_context(|| {
+        format!("{0} may not be opened by this user; run as root, or allow it (`chmod 666 {0}`)", device.display())
+    })?;
     Ok(())
 }
 
@@ -213,6 +222,13 @@ mod tests {
         assert_eq!(qemu_major("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\nCopyright"), Some(10));
         assert_eq!(qemu_major("QEMU emulator version 7.2.11"), Some(7));
         assert_eq!(qemu_major("something else"), None);
+    }
+
+    #[test]
+    fn a_missing_tun_device_is_explained() {
+        let error = tun_device(Path::new("/nonexistent/net/tun")).unwrap_err().to_string();
+        assert!(error.contains("is missing") && error.contains("modprobe tun"), "{error}");
+        assert!(tun_device(Path::new("/dev/null")).is_ok());
     }
 
     #[test]

@@ -43,11 +43,13 @@ fn report(result: Result<()>) -> ExitCode {
     }
 }
 
+type Test = fn(&Switch, &Path) -> Result<()>;
+
 fn run_all() -> Result<()> {
     let dir = std::env::temp_dir().join(format!("smi-standin-{}", std::process::id()));
     std::fs::create_dir_all(&dir)?;
     let switch = Switch::start("ext", &dir, &[1], Some(netns::host_tap()?), 1)?;
-    let tests: [(&str, fn(&Switch, &Path) -> Result<()>); 4] = [
+    let tests: [(&str, Test); 4] = [
         ("nothing_is_lost_without_faults", nothing_is_lost_without_faults),
         ("a_planted_lost_write_is_found", a_planted_lost_write_is_found),
         ("a_cut_is_seen_as_a_gap_and_connections_survive_it", a_cut_is_seen_as_a_gap),
@@ -99,7 +101,11 @@ fn nothing_is_lost_without_faults(switch: &Switch, dir: &Path) -> Result<()> {
     ensure!(load::verify(&spec, &history, Duration::from_secs(1)).is_err(), "verified against a dead service");
     std::thread::sleep(Duration::from_millis(700));
     let captured = std::fs::read(&capture)?;
-    ensure!(captured.starts_with(&0xa1b2_c3d4u32.to_le_bytes()) && captured.len() > 50_000, "{} bytes captured", captured.len());
+    ensure!(
+        captured.starts_with(&0xa1b2_c3d4u32.to_le_bytes()) && captured.len() > 50_000,
+        "{} bytes captured",
+        captured.len()
+    );
     Ok(())
 }
 
@@ -227,7 +233,7 @@ impl Store {
         match words {
             [set, key, value] if set == "SET" => {
                 self.writes += 1;
-                if self.lose == 0 || self.writes % self.lose != 0 {
+                if self.lose == 0 || !self.writes.is_multiple_of(self.lose) {
                     self.map.insert(key.clone(), value.clone());
                 }
                 "+OK\r\n".into()
