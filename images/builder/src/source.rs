@@ -345,7 +345,7 @@ port = 6379
         assert!(refused("\"8K\"", "100").starts_with("node.toml:25: not a size"));
         assert!(refused("on-demand", "later").starts_with("node.toml:16: `later` is not one of `boot`"));
         let again = refused("[[service]]", "[[server]]\nname = \"timer\"\npriority = 1\n\n[[service]]");
-        assert!(again.starts_with("node.toml:33: server `timer`: another server has the same name"), "{again}");
+        assert!(again.starts_with("node.toml:34: server `timer`: another server has the same name"), "{again}");
         let itself = refused("client = \"db\"", "client = \"file\"");
         assert!(
             itself.starts_with("node.toml:23: channel from `file` to `file`: it joins a server to itself"),

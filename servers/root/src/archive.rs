@@ -3,6 +3,7 @@
 //! Layout, little-endian: [`Head`], then [`Entry`] × count, then the contents, each at a multiple of [`ALIGN`] from the archive's start.
 //! The head's checksum covers everything after it; a truncated or damaged archive is refused as a whole.
 
+use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -130,8 +131,7 @@ pub enum PackError {
 
 /// Packs contents in the given order.
 pub fn pack(contents: &[(&str, &[u8])]) -> Result<Vec<u8>, PackError> {
-    let mut out = Vec::new();
-    out.resize(size_of::<Head>() + contents.len() * size_of::<Entry>(), 0);
+    let mut out = vec![0; size_of::<Head>() + contents.len() * size_of::<Entry>()];
     let mut table = Vec::new();
     for (name, content) in contents {
         out.resize(out.len().next_multiple_of(ALIGN), 0);

@@ -117,7 +117,7 @@ impl Loop {
         &mut self,
         call: Call,
         message: &Message,
-        handle: impl FnOnce(Incoming<'_>, &mut [u8]) -> Dispatched,
+        handle: impl FnOnce(&Incoming<'_>, &mut [u8]) -> Dispatched,
     ) {
         let session = self.session(call.badge);
         let incoming = Incoming {
@@ -128,7 +128,7 @@ impl Loop {
             session: &session,
         };
         self.flush();
-        match handle(incoming, &mut self.out) {
+        match handle(&incoming, &mut self.out) {
             Dispatched::Pending(_) => {}
             Dispatched::Reply(reply) => {
                 if reply.label >= 0x100 {
