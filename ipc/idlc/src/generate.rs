@@ -6,14 +6,15 @@
 use proc_macro2::{Literal, TokenStream};
 use quote::{format_ident, quote};
 
+use crate::Options;
 use crate::model::{
     CapParam, Enum, Field, Interface, Layout, Message, Method, Order, Part, ResultKind, Struct, Ty, Value,
 };
 use crate::names::{camel, kernel_marker, words};
 
 /// Rust source of all `interfaces`, formatted. The error says what the printer refused: a defect of this compiler.
-pub fn rust(interfaces: &[Interface]) -> Result<String, String> {
-    let modules = interfaces.iter().map(module);
+pub fn rust(interfaces: &[Interface], options: Options) -> Result<String, String> {
+    let modules = interfaces.iter().map(|interface| module(interface, options));
     let names = interfaces.iter().map(|interface| format_ident!("{}", interface.name));
     let tokens = quote! {
         #(#modules)*
@@ -39,7 +40,7 @@ fn docs(lines: &[String], otherwise: &str) -> TokenStream {
     quote!(#(#[doc = #lines])*)
 }
 
-fn module(interface: &Interface) -> TokenStream {
+fn module(interface: &Interface, options: Options) -> TokenStream {
     let name = ident(&interface.name);
     let title = format!("Interface `{}` {}.{}.", interface.name, interface.major, interface.minor);
     let docs = docs(&interface.docs, &title);
@@ -54,10 +55,11 @@ fn module(interface: &Interface) -> TokenStream {
         let docs = format!(" Of `{}`.", method.name);
         quote!(#[doc = #docs] pub const #name: u64 = ::ipc_wire::Label::new(super::ID, #ordinal).bits();)
     });
-    let enums = interface.enums.iter().map(enumeration);
-    let structs = interface.structs.iter().map(|one| structure(interface, one));
-    let results = interface.methods.iter().filter(|m| m.kind == ResultKind::Several).map(|m| result(interface, m));
-    let error = error(&interface.errors);
+    let enums = interface.enums.iter().map(|one| enumeration(one, options));
+    let structs = interface.structs.iter().map(|one| structure(interface, one, options));
+    let results =
+        interface.methods.iter().filter(|m| m.kind == ResultKind::Several).map(|m| result(interface, m, options));
+    let error = error(&interface.errors, options);
     let raw = raw(interface);
     let client = client(interface);
     let server = server(interface);
@@ -89,11 +91,9 @@ fn module(interface: &Interface) -> TokenStream {
 }
 
 /// Derives of types that programs see.
-fn derives() -> TokenStream {
-    quote! {
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-    }
+fn derives(options: Options) -> TokenStream {
+    let defmt = options.defmt.then(|| quote!(#[cfg_attr(feature = "defmt", derive(defmt::Format))]));
+    quote!(#[derive(Clone, Copy, Debug, PartialEq, Eq)] #defmt)
 }
 
 /// Derives of types that stand in payloads.
@@ -118,8 +118,8 @@ fn capital(text: &str) -> String {
     chars.next().map_or(String::new(), |first| first.to_ascii_uppercase().to_string() + chars.as_str())
 }
 
-fn error(errors: &[Value]) -> TokenStream {
-    let derives = derives();
+fn error(errors: &[Value], options: Options) -> TokenStream {
+    let derives = derives(options);
     let names: Vec<_> = errors.iter().map(|error| ident(&error.name)).collect();
     let codes: Vec<_> = errors.iter().map(|error| Literal::u64_unsuffixed(error.value)).collect();
     let meanings = errors.iter().map(|error| {
@@ -169,10 +169,10 @@ fn error(errors: &[Value]) -> TokenStream {
     }
 }
 
-fn enumeration(one: &Enum) -> TokenStream {
+fn enumeration(one: &Enum, options: Options) -> TokenStream {
     let (name, repr) = (ident(&one.name), ident(&one.repr.name()));
     let docs = docs(&one.docs, &one.name);
-    let (derives, raw_derives) = (derives(), raw_derives());
+    let (derives, raw_derives) = (derives(options), raw_derives());
     let variants = variants(&one.values);
     quote! {
         #docs
@@ -277,10 +277,10 @@ fn param_type(interface: &Interface, ty: &Ty) -> TokenStream {
     }
 }
 
-fn structure(interface: &Interface, one: &Struct) -> TokenStream {
+fn structure(interface: &Interface, one: &Struct, options: Options) -> TokenStream {
     let name = ident(&one.name);
     let docs = docs(&one.docs, &one.name);
-    let derives = derives();
+    let derives = derives(options);
     let fields = one.layout.fields.iter().map(|field| public_field(interface, field));
     let names: Vec<_> = one.layout.fields.iter().map(|field| ident(&field.name)).collect();
     let values = names.iter().map(|name| quote!(::ipc_wire::Wire::to_raw(&self.#name)));
@@ -322,10 +322,10 @@ fn paddings(layout: &Layout) -> impl Iterator<Item = (proc_macro2::Ident, usize)
 }
 
 /// The struct a result of several values is handed over as.
-fn result(interface: &Interface, method: &Method) -> TokenStream {
+fn result(interface: &Interface, method: &Method, options: Options) -> TokenStream {
     let name = result_name(method);
     let docs = format!(" Result of `{}`.", method.name);
-    let derives = derives();
+    let derives = derives(options);
     let fields = method.reply.order.iter().map(|order| match order {
         Order::Field(i) => public_field(interface, &method.reply.layout.fields[*i]),
         Order::Cap(i) => {

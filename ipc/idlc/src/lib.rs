@@ -111,9 +111,16 @@ pub fn read_directory(directory: &Path) -> Result<Vec<(String, String)>, Error> 
     paths.into_iter().map(read).collect()
 }
 
-/// Rust source of the stubs, server traits and tables.
-pub fn rust(interfaces: &[Interface]) -> Result<String, Error> {
-    generate::rust(interfaces).map_err(Error::Internal)
+/// What generated code may rely on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The crate it goes to has a feature `defmt`, with which errors, enums and structs print themselves in logs.
+    pub defmt: bool,
+}
+
+/// Rust source of the stubs, server traits and tables. It names the crates `ipc_wire` and `zerocopy`.
+pub fn rust(interfaces: &[Interface], options: Options) -> Result<String, Error> {
+    generate::rust(interfaces, options).map_err(Error::Internal)
 }
 
 /// The reference for people, in Markdown.
@@ -132,12 +139,12 @@ pub fn check_lock(locked: &str, interfaces: &[Interface]) -> Result<(), Vec<Lock
 }
 
 /// For build scripts: compiles `directory` to `output` and tells cargo what it depends on.
-pub fn build(directory: &Path, output: &Path) -> Result<(), Error> {
+pub fn build(directory: &Path, output: &Path, options: Options) -> Result<(), Error> {
     println!("cargo::rerun-if-changed={}", directory.display());
     let sources = read_directory(directory)?;
     for (file, _) in &sources {
         println!("cargo::rerun-if-changed={file}");
     }
-    let text = rust(&check(&sources)?)?;
+    let text = rust(&check(&sources)?, options)?;
     std::fs::write(output, text).map_err(|error| Error::Io(output.to_owned(), error))
 }

@@ -34,7 +34,7 @@ fn run(command: &str, directory: &Path) -> Result<String, String> {
     let sources = idlc::read_directory(directory).map_err(|error| error.to_string())?;
     let interfaces = idlc::check(&sources).map_err(|error| error.to_string())?;
     match command {
-        "rust" => idlc::rust(&interfaces).map_err(|error| error.to_string()),
+        "rust" => idlc::rust(&interfaces, idlc::Options::default()).map_err(|error| error.to_string()),
         "markdown" => Ok(idlc::markdown(&interfaces)),
         "lock" => lock(directory, &interfaces),
         _ => Ok(format!("{} interfaces, no mistakes\n", interfaces.len())),

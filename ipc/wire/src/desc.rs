@@ -72,6 +72,33 @@ impl Shape {
     }
 }
 
+impl Shape {
+    /// Whether `bytes` and `caps` are a well-formed message of this shape: sizes, padding, values, windows inside a
+    /// session buffer of `session` bytes. Says the same as the generated code, from the table alone; the relay asks
+    /// before it carries a call to another node.
+    pub fn accepts(&self, bytes: &[u8], caps: usize, session: usize) -> bool {
+        bytes.len() == self.size && caps == self.caps.len() && fields_accept(self.fields, bytes, session)
+    }
+}
+
+/// All fields valid and everything between them zero.
+fn fields_accept(fields: &[Field], bytes: &[u8], session: usize) -> bool {
+    let mut end = 0;
+    for field in fields {
+        let value = bytes.get(field.offset..field.offset + field.ty.size());
+        let gap = bytes.get(end..field.offset);
+        if !gap.is_some_and(is_zero) || !value.is_some_and(|value| field.ty.accepts(value, session)) {
+            return false;
+        }
+        end = field.offset + field.ty.size();
+    }
+    bytes.get(end..).is_some_and(is_zero)
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
+}
+
 /// A capability that travels with a payload.
 #[derive(Debug, PartialEq, Eq)]
 pub struct CapField {
@@ -148,6 +175,23 @@ impl Type {
             Self::Array(element, count) => element.size() * count,
             Self::Struct { size, .. } | Self::Enum { size, .. } => *size,
             Self::Window(_) => 8,
+        }
+    }
+
+    /// Whether `bytes`, which have this type's size, are a valid value. Depth is bounded by the interface file.
+    fn accepts(&self, bytes: &[u8], session: usize) -> bool {
+        match self {
+            Self::Unsigned(_) | Self::Signed(_) => true,
+            Self::Bool => integer(bytes) <= 1,
+            Self::Str(_) | Self::Bytes(_) => {
+                let (len, data) = bytes.split_at(2);
+                let Some((data, unused)) = data.split_at_checked(integer(len) as usize) else { return false };
+                is_zero(unused) && (matches!(self, Self::Bytes(_)) || core::str::from_utf8(data).is_ok())
+            }
+            Self::Array(element, _) => bytes.chunks(element.size()).all(|part| element.accepts(part, session)),
+            Self::Struct { fields, .. } => fields_accept(fields, bytes, session),
+            Self::Enum { values, .. } => values.iter().any(|(_, value)| u128::from(*value) == integer(bytes)),
+            Self::Window(_) => integer(&bytes[..4]) + integer(&bytes[4..]) <= session as u128,
         }
     }
 }

@@ -21,6 +21,7 @@ mod error;
 mod label;
 mod message;
 pub mod relay;
+mod retry;
 mod session;
 mod types;
 
@@ -29,6 +30,7 @@ pub use desc::{Interface, Method};
 pub use error::{Answer, CallError, LinkError, Refusal};
 pub use label::{Label, interface_id};
 pub use message::{Caller, Dispatched, Incoming, Reply, Request, Transport, reply_label};
+pub use retry::Retry;
 pub use session::{CellSession, InWindow, NoSession, OutWindow, Session, WindowRef};
 pub use types::{Bytes, Str, TooLong, Wire, Zero};
 
