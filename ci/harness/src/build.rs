@@ -1,12 +1,15 @@
 //! Builds what a node boots, incrementally, by asking cargo for each step in the order that the parts need each other:
 //! server ELFs, the boot archive made of them, the root task that embeds the archive, and the kernel image.
 
+use crate::cluster::Image;
+use crate::log::Symbols;
 use crate::process;
 use anyhow::{Context, Result, bail};
 use object::elf;
 use object::read::elf::{FileHeader, ProgramHeader};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 /// The target of user-level programs.
 pub const USER_TARGET: &str = "aarch64-unknown-none";
@@ -81,7 +84,8 @@ impl Workspace {
         for (name, value) in environment {
             command.env(name, value);
         }
-        process::run(&mut command)
+        // Quiet unless it fails: rustc warns about the target features of every crate (see `.cargo/config.toml`).
+        process::output(&mut command).map(drop)
     }
 
     /// Builds the kernel and flattens it to the raw image that boot loaders and QEMU take; returns the image's path.
@@ -90,9 +94,72 @@ impl Workspace {
         let elf_path = self.elf(KERNEL_TARGET, "kernel");
         let image = flatten(&std::fs::read(&elf_path).with_context(|| elf_path.display().to_string())?)
             .with_context(|| format!("making an image of {}", elf_path.display()))?;
-        let path = self.smi_dir().join("kernel.img");
+        let path = self.kernel_image();
         write_if_changed(&path, &image)?;
         Ok(path)
+    }
+
+    /// Builds everything that a node boots: the kernel, the manifest's servers, the boot archive of them, and the root task
+    /// with the archive inside. A mistake in the manifest is reported with its file and line.
+    pub fn system(&self, manifest: &Path) -> Result<Image> {
+        let programs = image_builder::programs(manifest)?;
+        let packages: Vec<&str> = programs.iter().map(String::as_str).collect();
+        let known = self.packages()?;
+        for program in &packages {
+            if !known.iter().any(|package| package == program) {
+                bail!("{}: there is no program '{program}' in this workspace", manifest.display());
+            }
+        }
+        self.build_bare(USER_TARGET, &packages, &[])?;
+        let elf_dir = self.target.join(USER_TARGET).join("release");
+        let archive = image_builder::build_archive(manifest, &elf_dir)?;
+        let directory = self.image_dir(manifest)?;
+        let archive_path = directory.join("boot.archive");
+        write_if_changed(&archive_path, &archive)?;
+        self.build_bare(USER_TARGET, &["root"], &[("SMI_BOOT_ARCHIVE", &archive_path)])?;
+        let root_task = directory.join("root.elf");
+        let built = self.elf(USER_TARGET, "root");
+        write_if_changed(&root_task, &std::fs::read(&built).with_context(|| built.display().to_string())?)?;
+        self.kernel()?;
+        self.built_system(manifest)
+    }
+
+    /// What [`Workspace::system`] built last for this manifest.
+    pub fn built_system(&self, manifest: &Path) -> Result<Image> {
+        let root_task = self.image_dir(manifest)?.join("root.elf");
+        Ok(Image { kernel: self.kernel_image(), root_task, symbols: Arc::new(self.symbols(manifest)?) })
+    }
+
+    /// Where an image's parts go: named after its manifest.
+    fn image_dir(&self, manifest: &Path) -> Result<PathBuf> {
+        Ok(self.smi_dir().join(manifest.file_stem().context("the manifest has no name")?))
+    }
+
+    fn kernel_image(&self) -> PathBuf {
+        self.smi_dir().join("kernel.img")
+    }
+
+    /// The log symbols of a manifest's servers as they were last built. A server's index in the manifest is its source id.
+    pub fn symbols(&self, manifest: &Path) -> Result<Symbols> {
+        let mut symbols = Symbols::default();
+        for (index, server) in image_builder::archive::read_manifest(manifest)?.manifest.servers.iter().enumerate() {
+            symbols.add(index as u8, &server.name, &self.elf(USER_TARGET, &server.program))?;
+        }
+        Ok(symbols)
+    }
+
+    /// The manifest of a full node.
+    pub fn node_manifest(&self) -> PathBuf {
+        self.root.join("images/node.toml")
+    }
+
+    /// The names of the workspace's packages.
+    fn packages(&self) -> Result<Vec<String>> {
+        let mut command = self.cargo();
+        command.args(["metadata", "--format-version", "1", "--no-deps", "--offline", "--quiet"]);
+        let metadata: serde_json::Value = serde_json::from_str(&process::output(&mut command)?)?;
+        let packages = metadata["packages"].as_array().context("cargo's list of packages")?;
+        Ok(packages.iter().filter_map(|package| package["name"].as_str().map(str::to_owned)).collect())
     }
 
     /// Builds a root task that is a plain package of ours (the kernel's test root, for example); returns its ELF.

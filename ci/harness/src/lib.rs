@@ -10,6 +10,7 @@
 #![deny(unsafe_code)]
 
 pub mod build;
+pub mod cluster;
 pub mod load;
 pub mod log;
 pub mod machine;

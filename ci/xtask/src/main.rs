@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 mod boot;
+mod log;
+mod run;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -22,7 +24,15 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Build the kernel image, the servers, the boot archive and the root task.
-    Build,
+    Build {
+        /// The manifest of the nodes' image.
+        #[arg(long, value_name = "TOML")]
+        manifest: Option<std::path::PathBuf>,
+    },
+    /// Run a development cluster on one console.
+    Run(run::Options),
+    /// Decode a captured serial line.
+    Log(log::Options),
     /// Boot the kernel with any root task on one QEMU machine, its serial line on this terminal.
     Boot(boot::Options),
 }
@@ -56,11 +66,14 @@ fn command_names() -> Vec<String> {
 fn execute(command: Command) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
     match command {
-        Command::Build => {
+        Command::Build { manifest } => {
             setup::ensure(&[Need::Targets])?;
-            println!("kernel image: {}", workspace.kernel()?.display());
+            let image = workspace.system(&manifest.unwrap_or_else(|| workspace.node_manifest()))?;
+            println!("kernel image: {}\nroot task:    {}", image.kernel.display(), image.root_task.display());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Run(options) => run::run(&workspace, &options),
+        Command::Log(options) => log::log(&workspace, &options),
         Command::Boot(options) => boot::boot(&workspace, &options),
     }
 }
