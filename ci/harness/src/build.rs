@@ -51,6 +51,22 @@ impl Workspace {
         self.target.join("smi")
     }
 
+    /// An empty directory for one run's disks, captures and consoles, named after the run and this process. Directories of
+    /// runs whose process is gone are removed, so there is at most one per kind of run besides those still running.
+    pub fn run_directory(&self, name: &str) -> Result<PathBuf> {
+        let prefix = format!("{name}-");
+        for entry in std::fs::read_dir(self.smi_dir()).into_iter().flatten().flatten() {
+            let file_name = entry.file_name().to_string_lossy().into_owned();
+            let process = file_name.strip_prefix(&prefix).and_then(|rest| rest.parse::<u32>().ok());
+            if process.is_some_and(|id| id == std::process::id() || !Path::new("/proc").join(id.to_string()).exists()) {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+        let directory = self.smi_dir().join(format!("{prefix}{}", std::process::id()));
+        std::fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
+        Ok(directory)
+    }
+
     /// The release ELF of a package's binary for a bare-metal target.
     pub fn elf(&self, target: &str, binary: &str) -> PathBuf {
         self.target.join(target).join("release").join(binary)

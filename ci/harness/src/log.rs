@@ -162,8 +162,8 @@ struct Kept {
     print: Option<Printer>,
 }
 
-/// A place in a [`Log`]: only later lines are looked at.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// A place in a [`Log`]: only later lines are looked at. The default is the start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Mark(u64);
 
 impl Default for Log {

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod boot;
+mod demo;
 mod log;
 mod run;
 
@@ -23,6 +24,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Show a cluster that loses a node while clients write, and nothing else.
+    Demo(demo::Options),
     /// Build the kernel image, the servers, the boot archive and the root task.
     Build {
         /// The manifest of the nodes' image.
@@ -66,6 +69,7 @@ fn command_names() -> Vec<String> {
 fn execute(command: Command) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
     match command {
+        Command::Demo(options) => demo::demo(&workspace, &options),
         Command::Build { manifest } => {
             setup::ensure(&[Need::Targets])?;
             let image = workspace.system(&manifest.unwrap_or_else(|| workspace.node_manifest()))?;

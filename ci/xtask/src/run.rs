@@ -69,15 +69,11 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     }
     netns::enter()?;
     let image = workspace.built_system(&manifest)?;
-    let default_dir = workspace.smi_dir().join("run");
     let directory = match &options.dir {
-        Some(directory) => directory,
-        None => {
-            let _ = std::fs::remove_dir_all(&default_dir);
-            &default_dir
-        }
+        Some(directory) => directory.clone(),
+        None => workspace.run_directory("run")?,
     };
-    let mut cluster = Cluster::new(&image, Membership::new(options.nodes)?, directory, options.seed)?;
+    let mut cluster = Cluster::new(&image, Membership::new(options.nodes)?, &directory, options.seed)?;
     if let Some(directory) = &options.pcap {
         cluster.capture(directory)?;
     }
