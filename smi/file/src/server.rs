@@ -135,6 +135,8 @@ enum State {
     Forwarded { to: NodeId, at: u64 },
     /// With the directory.
     Proposed { token: u64, at: u64 },
+    /// Waiting for the directory to confirm that this node's table is current.
+    Syncing { token: u64, at: u64 },
 }
 
 struct Pending {
@@ -647,9 +649,14 @@ impl FileCore {
     /// What this node's table says may be old: fail only once the directory has confirmed it.
     fn sync_or_fail(&mut self, req: ReqId, error: FileError, out: &mut Vec<Action>) {
         match self.requests.get(&req) {
-            Some(pending) if !pending.synced => self.ask_directory(req, Op::Noop, out),
-            Some(_) => self.finish(req, Err(error), out),
-            None => {}
+            Some(pending) if pending.synced => return self.finish(req, Err(error), out),
+            Some(_) => self.ask_directory(req, Op::Noop, out),
+            None => return,
+        }
+        if let Some(pending) = self.requests.get_mut(&req)
+            && let State::Proposed { token, at } = pending.state
+        {
+            pending.state = State::Syncing { token, at };
         }
     }
 
@@ -762,7 +769,7 @@ impl FileCore {
         let found = self
             .requests
             .iter()
-            .find(|(_, p)| matches!(p.state, State::Proposed { token: t, .. } if t == token))
+            .find(|(_, p)| matches!(p.state, State::Proposed { token: t, .. } | State::Syncing { token: t, .. } if t == token))
             .map(|(req, _)| *req);
         let Some(req) = found else { return };
         let Some(pending) = self.requests.get_mut(&req) else { return };
@@ -778,6 +785,11 @@ impl FileCore {
             Err(ProposeError::Refused(_)) => Err(FileError::Refused),
             Ok(_) => Ok(()),
         };
+        if matches!(pending.state, State::Syncing { .. }) {
+            pending.synced = true;
+            pending.state = State::Idle;
+            return self.consider(req, out);
+        }
         match (&pending.op, outcome) {
             (ClientOp::Create { group, .. }, outcome) => {
                 let (group, vid) = (*group, pending.vid.unwrap_or(Vid(0)));
@@ -793,12 +805,8 @@ impl FileCore {
                 self.finish(req, outcome.map(|()| Response::Done), out);
             }
             (ClientOp::Remove { .. }, outcome) => self.finish(req, outcome.map(|()| Response::Done), out),
-            (_, Err(error)) => self.finish(req, Err(error), out),
-            (ClientOp::Open { .. } | ClientOp::File { .. }, Ok(())) => {
-                pending.synced = true;
-                pending.state = State::Idle;
-                self.consider(req, out);
-            }
+            // These only ever sync.
+            (ClientOp::Open { .. } | ClientOp::File { .. }, _) => {}
         }
     }
 
@@ -811,7 +819,7 @@ impl FileCore {
             self.finish(req, Err(FileError::Deadline), out);
         }
         for pending in self.requests.values_mut() {
-            if let State::Forwarded { at, .. } | State::Proposed { at, .. } = pending.state
+            if let State::Forwarded { at, .. } | State::Proposed { at, .. } | State::Syncing { at, .. } = pending.state
                 && now.saturating_sub(at) > RETRY
             {
                 pending.state = State::Idle;
