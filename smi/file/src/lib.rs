@@ -17,9 +17,11 @@
 
 extern crate alloc;
 
+mod front;
 mod group;
 mod proto;
 mod server;
 
+pub use crate::front::{Answer, Front};
 pub use crate::server::{Action, ClientOp, Event, FileCore, MAX_REQUESTS, ReqId};
 pub use proto::{FileError, MAX_WRITE, Request, Response};
