@@ -19,6 +19,8 @@ pub use bootargs::Bootargs;
 pub use list::{Full, List};
 pub use region::{Region, RegionSet};
 
+/// Most virtio-mmio transports (QEMU `virt` has 32).
+pub const MAX_VIRTIO: usize = 32;
 /// Most processor cores described.
 pub const MAX_CPUS: usize = 8;
 /// Most separate ranges of memory, and of reserved memory, described.
@@ -84,6 +86,15 @@ pub struct Uart {
     pub irq: Option<u32>,
 }
 
+/// A virtio-mmio transport: registers of a device, or of an empty place for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VirtioMmio {
+    /// Its registers (physical).
+    pub registers: Region,
+    /// Its interrupt as a GIC interrupt id.
+    pub irq: u32,
+}
+
 /// How PSCI is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PsciMethod {
@@ -132,6 +143,8 @@ pub struct Board<'a> {
     pub timer_hz: Option<u32>,
     /// Serial port for the kernel's console: the one named by `/chosen`, else the first.
     pub uart: Option<Uart>,
+    /// virtio-mmio transports in the order of the tree; those beyond the table's size are left out.
+    pub virtio: List<VirtioMmio, MAX_VIRTIO>,
     /// PSCI, if there is firmware for it.
     pub psci: Option<PsciMethod>,
     /// The initial RAM disk: for this kernel, the root task's ELF file.

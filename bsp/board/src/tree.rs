@@ -3,7 +3,7 @@
 
 use crate::blob::MAX_DEPTH;
 use crate::{Blob, Board, BoardError, Bootargs, Cpu, Gic, List, MAX_REDISTRIBUTORS, MAX_REGIONS};
-use crate::{PsciMethod, Region, RegionSet, StartMethod, Uart};
+use crate::{PsciMethod, Region, RegionSet, StartMethod, Uart, VirtioMmio};
 use fdt::helpers::UnalignedFallibleNode;
 use fdt::nodes::AsNode;
 use fdt::parsing::{NoPanic, unaligned::UnalignedParser};
@@ -49,6 +49,7 @@ struct Found {
     timer_hz: Option<u32>,
     uart: Option<Uart>,
     uart_is_chosen: bool,
+    virtio: List<VirtioMmio, { crate::MAX_VIRTIO }>,
     psci: Option<PsciMethod>,
     cpus: List<Cpu, { crate::MAX_CPUS }>,
 }
@@ -85,6 +86,7 @@ pub fn read<'a>(blob: &Blob<'a>) -> Result<Board<'a>, BoardError> {
         virtual_timer_irq: found.virtual_timer_irq,
         timer_hz: found.timer_hz,
         uart: found.uart,
+        virtio: found.virtio,
         psci: found.psci,
         initrd: chosen.initrd,
         bootargs: Bootargs(chosen.bootargs),
@@ -138,6 +140,11 @@ fn visit<'a>(
         found.virtual_timer_irq = interrupt(node, 2).unwrap_or(VIRTUAL_TIMER_IRQ);
     } else if is_compatible(node, &["arm,pl011"]) {
         found.uart_node(node, depth, path, is_console)?;
+    } else if is_compatible(node, &["virtio,mmio"])
+        && let (Some(registers), Some(irq)) = (reg(node, depth, path, 0), interrupt(node, 0))
+    {
+        // A table that is full loses devices, not the boot.
+        let _ = found.virtio.push(VirtioMmio { registers, irq });
     } else if is_compatible(node, &["arm,psci-1.0", "arm,psci-0.2", "arm,psci"]) {
         found.psci = match string(node, "method") {
             "hvc" => Some(PsciMethod::Hvc),
@@ -186,6 +193,7 @@ impl Found {
             timer_hz: None,
             uart: None,
             uart_is_chosen: false,
+            virtio: List::new(),
             psci: None,
             cpus: List::new(),
         }

@@ -25,6 +25,8 @@ fn reads_a_gicv2_machine() {
     assert_eq!(board.psci, Some(PsciMethod::Hvc));
     let uart = board.uart.unwrap();
     assert_eq!((uart.registers, uart.irq), (region(0x900_0000, 0x1000), Some(33)));
+    assert_eq!(board.virtio.len(), 32);
+    assert!(board.virtio.iter().any(|v| (v.registers, v.irq) == (region(0xa00_3e00, 0x200), 79)));
     assert_eq!(board.cpus.len(), 1);
     assert_eq!(board.initrd, None);
 }

@@ -25,6 +25,11 @@ impl Record {
         self.starts = self.starts.saturating_add(1);
     }
 
+    /// It is started by hand: earlier failures no longer lengthen the pause.
+    pub fn forgive(&mut self) {
+        self.in_a_row = 0;
+    }
+
     /// It failed now: when to start it again.
     pub fn failed(&mut self, now_ns: u64) -> u64 {
         if now_ns.saturating_sub(self.started_ns) >= CALM_NS {
@@ -58,6 +63,9 @@ mod tests {
         assert_eq!(pauses[..4], [0, FIRST_PAUSE_NS, 2 * FIRST_PAUSE_NS, 4 * FIRST_PAUSE_NS]);
         assert!(pauses[9..].iter().all(|p| *p == LONGEST_PAUSE_NS));
         assert_eq!((record.restarts, record.starts), (40, 40));
+        record.forgive();
+        assert_eq!(record.failed(now), now);
+        record.failed(now);
         record.started(now);
         assert_eq!(record.failed(now + CALM_NS), now + CALM_NS);
     }

@@ -14,6 +14,7 @@ static NAME: AtomicPtr<u8> = AtomicPtr::new(core::ptr::null_mut());
 static NAME_LEN: AtomicUsize = AtomicUsize::new(0);
 static STACK: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
 static PANICKING: AtomicBool = AtomicBool::new(false);
+static HALTS: AtomicBool = AtomicBool::new(false);
 
 /// Says who we are and where the stack is, for reports.
 pub fn identify(name: &'static str, stack: core::ops::Range<usize>) {
@@ -21,6 +22,11 @@ pub fn identify(name: &'static str, stack: core::ops::Range<usize>) {
     NAME_LEN.store(name.len(), Ordering::Relaxed);
     STACK[0].store(stack.start, Ordering::Relaxed);
     STACK[1].store(stack.end, Ordering::Relaxed);
+}
+
+/// From here on the end of this process is the end of the machine: for the root task, which nobody restarts.
+pub fn halt_machine_at_end() {
+    HALTS.store(true, Ordering::Relaxed);
 }
 
 fn name() -> &'static str {
@@ -58,6 +64,9 @@ pub fn backtrace(mut each: impl FnMut(usize)) {
 
 /// Ends the server: the root task reports and restarts it as the manifest says.
 pub fn abort() -> ! {
+    if HALTS.load(Ordering::Relaxed) {
+        smi_sys::debug::halt();
+    }
     loop {
         // SAFETY: raises an exception that the kernel delivers to the root task.
         unsafe { core::arch::asm!("brk #{}", const PANIC_BRK, options(nomem, nostack)) }
