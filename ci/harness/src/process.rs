@@ -32,6 +32,11 @@ pub fn signal(child: &Child, signal: Signal) -> Result<()> {
         .with_context(|| format!("sending {signal} to process {}", child.id()))
 }
 
+/// Kills a child that leads a process group, with everything in the group.
+pub fn kill_group(child: &Child) -> Result<()> {
+    nix::sys::signal::killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL).context("killing a process group")
+}
+
 /// Waits until the child ends, at most until `deadline`; `None` if it still runs then.
 pub fn wait_until(child: &mut Child, deadline: Instant) -> Result<Option<ExitStatus>> {
     loop {

@@ -7,6 +7,7 @@ mod boot;
 mod demo;
 mod log;
 mod run;
+mod test;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -32,6 +33,8 @@ enum Command {
         #[arg(long, value_name = "TOML")]
         manifest: Option<std::path::PathBuf>,
     },
+    /// Run every test.
+    Test(test::Options),
     /// Run a development cluster on one console.
     Run(run::Options),
     /// Decode a captured serial line.
@@ -76,6 +79,7 @@ fn execute(command: Command) -> Result<ExitCode> {
             println!("kernel image: {}\nroot task:    {}", image.kernel.display(), image.root_task.display());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Test(options) => test::test(&workspace, &options),
         Command::Run(options) => run::run(&workspace, &options),
         Command::Log(options) => log::log(&workspace, &options),
         Command::Boot(options) => boot::boot(&workspace, &options),
