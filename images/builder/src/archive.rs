@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn the_manifests_of_the_repository_are_good() {
-        for name in ["node", "hello"] {
+        for name in ["node", "hello", "selftest"] {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../{name}.toml"));
             assert!(programs(&path).unwrap().contains(&"timer".to_owned()));
         }
