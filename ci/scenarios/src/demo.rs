@@ -96,7 +96,7 @@ impl Demo {
         let nodes = self.options.nodes;
         self.timeline.say(format!("{nodes} machines are switched on; each boots the kernel and the SMI servers."));
         self.cluster.start()?;
-        let took = self.cluster.wait_for_service(BOOT_LIMIT)?;
+        let took = self.cluster.wait_for_service(&[], BOOT_LIMIT)?;
         self.figures["boot_ms"] = millis(took);
         self.timeline.say(format!(
             "The cluster is one machine now: it answers at {}. ({} ms after power-on)",

@@ -3,6 +3,7 @@
 //! Every test is a program run by this one with its output captured, so that each has its own processes, files and network
 //! namespace, and none depends on another or on a free port. What is skipped is said and is not counted as passed.
 
+use crate::faults;
 use crate::tally::Tally;
 use anyhow::{Context, Result};
 use harness::build::{KERNEL_TARGET, USER_TARGET, Workspace};
@@ -126,7 +127,11 @@ impl Suite<'_> {
     }
 
     fn clusters(&self) -> Vec<Case> {
-        vec![self.xtask("cluster/demo".into(), 15, &["demo"], Verdict::Status)]
+        let mut cases = vec![self.xtask("cluster/demo".into(), 15, &["demo"], Verdict::Status)];
+        cases.extend(faults::ALL.iter().map(|scenario| {
+            self.xtask(format!("cluster/{}", scenario.name), 10, &["scenario", scenario.name], Verdict::Status)
+        }));
+        cases
     }
 }
 

@@ -7,6 +7,7 @@ mod boot;
 mod demo;
 mod log;
 mod run;
+mod scenario;
 mod test;
 
 use anyhow::Result;
@@ -37,8 +38,12 @@ enum Command {
     Test(test::Options),
     /// Run a development cluster on one console.
     Run(run::Options),
+    /// Play one fault scenario on a fresh cluster; without a name, list them.
+    Scenario(scenario::Options),
     /// Decode a captured serial line.
     Log(log::Options),
+    /// Check that clusters can have a network here, and nothing else.
+    NamespaceCheck,
     /// Boot the kernel with any root task on one QEMU machine, its serial line on this terminal.
     Boot(boot::Options),
 }
@@ -81,7 +86,14 @@ fn execute(command: Command) -> Result<ExitCode> {
         }
         Command::Test(options) => test::test(&workspace, &options),
         Command::Run(options) => run::run(&workspace, &options),
+        Command::Scenario(options) => scenario::scenario(&workspace, &options),
         Command::Log(options) => log::log(&workspace, &options),
+        Command::NamespaceCheck => {
+            harness::netns::enter()?;
+            harness::netns::host_tap()?;
+            println!("a network namespace with a TAP device can be made");
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Boot(options) => boot::boot(&workspace, &options),
     }
 }

@@ -149,7 +149,7 @@ fn carry_out(cluster: &mut Cluster, words: &[&str]) -> Result<bool> {
         ["client", program, rest @ ..] => process::run(Command::new(program).args(rest))?,
         ["wait", seconds] => std::thread::sleep(seconds_of(seconds)?),
         ["await-service", seconds] => {
-            let took = cluster.wait_for_service(seconds_of(seconds)?)?;
+            let took = cluster.wait_for_service(&[], seconds_of(seconds)?)?;
             println!("the service answers after {} ms", took.as_millis());
         }
         [unknown, ..] => bail!("unknown or incomplete command '{unknown}'; the commands are:\n{HELP}"),
