@@ -149,8 +149,6 @@ pub enum ProposeError {
     NoQuorum,
     /// Too many proposals of this node are outstanding. It will not take effect.
     Busy,
-    /// The operation's encoding is longer than [`MAX_OP_BYTES`]. It will not take effect.
-    TooLong,
 }
 
 /// What became of a proposal.
