@@ -74,7 +74,7 @@ mod bare {
             }
             RUNNING.fetch_add(1, Ordering::Relaxed);
             let outcome = test(&mut world);
-            let outcome = world.clean_up().and_then(|()| outcome);
+            let outcome = world.clean_up().and(outcome);
             match outcome {
                 Ok(()) => {
                     passed += 1;

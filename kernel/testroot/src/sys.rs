@@ -6,10 +6,6 @@ use core::arch::asm;
 use core::fmt::{self, Write};
 use kernel_abi::{IpcBuffer, Label, MessageInfo, Syscall};
 
-/// Registers x0..x8 of a system call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Registers(pub [u64; 9]);
-
 /// Executes `svc #0` with these registers (x7 is the call's number); returns x0..x8 afterwards.
 pub fn svc(number: i64, registers: [u64; 9]) -> [u64; 9] {
     let mut r = registers;

@@ -96,7 +96,8 @@ pub struct World {
 impl World {
     /// Looks through the boot info for a pool.
     pub fn new(info: &'static BootInfo) -> Self {
-        let mut world = Self { info, pool: 0, base: info.empty.start, next: info.empty.start, threads: 0, permanent_threads: 0 };
+        let mut world =
+            Self { info, pool: 0, base: info.empty.start, next: info.empty.start, threads: 0, permanent_threads: 0 };
         world.pool = world.find_untyped(|bits, device| !device && bits >= 24).expect("no untyped of 16 MiB");
         world
     }
@@ -191,7 +192,15 @@ impl World {
     }
 
     /// A configured scheduling context of the given size.
-    pub fn sched_context(&mut self, size_bits: u64, budget: u64, period: u64, extra: u64, badge: u64, flags: u64) -> Outcome<u64> {
+    pub fn sched_context(
+        &mut self,
+        size_bits: u64,
+        budget: u64,
+        period: u64,
+        extra: u64,
+        badge: u64,
+        flags: u64,
+    ) -> Outcome<u64> {
         let sc = self.make(ObjectType::SchedContext, size_bits)?;
         let words = [budget, period, extra, badge, flags];
         ensure_ok!(invoke(self.info.sched_control.start, Label::SchedControlConfigureFlags, &words, &[sc]));

@@ -94,12 +94,13 @@ pub fn guards(world: &mut World) -> Outcome {
     let outer_guarded = world.minted(outer, 15, CNodeData::new(0b101, 3).0)?;
     let words = [0b10110, 5, inner, 64, 15, CNodeData::new(0b0110, 4).0];
     ensure_ok!(invoke(outer_guarded, Label::CNodeMint, &words, &[CNODE]));
-    let address = 0b101_10_0110_1001;
+    // Guard 101, slot 10, guard 0110, slot 1001.
+    let address = 0b1_0110_0110_1001;
     ensure_ok!(invoke(outer_guarded, Label::CNodeCopy, &[address, 13, notification, 64, 15], &[CNODE]));
     let back = world.slot();
     ensure_ok!(invoke(CNODE, Label::CNodeCopy, &[back, 64, 0b1001, 4, 15], &[inner]));
     ensure_eq!(sys::identify(back), 6);
-    let wrong = 0b101_10_0111_1001;
+    let wrong = 0b1_0110_0111_1001;
     ensure_error!(invoke(outer_guarded, Label::CNodeDelete, &[wrong, 13], &[]), FailedLookup, 0, 4, 8, 0b0110, 4);
     // An impossible guard.
     let slot = world.slot();

@@ -163,7 +163,10 @@ pub fn untouched_registers(world: &mut World) -> Outcome {
     ensure_eq!(after[6], reply);
     ensure_eq!(after[8], 38);
     // A kernel operation without results: x0 = x1 = 0.
-    let after = sys::svc(Syscall::Call.raw(), [CNODE, kernel_abi::MessageInfo::new(Label::CNodeDelete.raw(), 0, 0, 2).0, endpoint, 64, 44, 45, 46, 0, 48]);
+    let after = sys::svc(
+        Syscall::Call.raw(),
+        [CNODE, kernel_abi::MessageInfo::new(Label::CNodeDelete.raw(), 0, 0, 2).0, endpoint, 64, 44, 45, 46, 0, 48],
+    );
     ensure_eq!(after[0], 0);
     ensure_eq!(after[1], 0);
     ensure_eq!(after[2], endpoint);

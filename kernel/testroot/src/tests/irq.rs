@@ -117,9 +117,8 @@ pub fn sgi(world: &mut World) -> Outcome {
     }
     let (notification, handler, signal) = (world.notification()?, world.slot(), world.slot());
     let badged = world.badged(notification, 8)?;
-    let issue = |irq, target, slot| {
-        invoke(IRQ_CONTROL, Label::ARMIRQIssueSGISignal, &[irq, target, slot, 64], &[CNODE])
-    };
+    let issue =
+        |irq, target, slot| invoke(IRQ_CONTROL, Label::ARMIRQIssueSGISignal, &[irq, target, slot, 64], &[CNODE]);
     ensure_error!(issue(16, 0, signal), RangeError, 0, 15);
     ensure_error!(issue(3, 999, signal), InvalidArgument, 1);
     ensure_error!(issue(3, 0, TCB), DeleteFirst);

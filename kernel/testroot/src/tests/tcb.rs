@@ -52,7 +52,7 @@ pub fn copy_registers(world: &mut World) -> Outcome {
     let mut words = [0u64; 36];
     words.iter_mut().enumerate().for_each(|(i, w)| *w = 0x2000 + i as u64);
     ensure_ok!(write_registers(a, false, &words));
-    words[2] = 0x40 | 0x2002 & 0xf000_0000;
+    words[2] = 0x40;
     // Frame registers only, then the integer registers.
     ensure_ok!(invoke(b, Label::TCBCopyRegisters, &[4], &[a]));
     let half = read(b, false)?;

@@ -111,7 +111,10 @@ pub fn device_memory(world: &mut World) -> Outcome {
     ensure_ok!(retype(device, ObjectType::Untyped, 12, slots, 1));
     ensure_ok!(retype(slots, ObjectType::SmallPage, 0, slots + 1, 1));
     let address = invoke(slots + 1, Label::ARMPageGetAddress, &[], &[]);
-    ensure_eq!(ensure_ok!(address).word(0), world.info.untyped_list[(device - world.info.untyped.start) as usize].paddr);
+    ensure_eq!(
+        ensure_ok!(address).word(0),
+        world.info.untyped_list[(device - world.info.untyped.start) as usize].paddr
+    );
     // A device page cannot be an IPC buffer.
     let tcb = world.make(ObjectType::Tcb, 0)?;
     ensure_error!(invoke(tcb, Label::TCBSetIPCBuffer, &[0x1000], &[slots + 1]), IllegalOperation);

@@ -3,8 +3,8 @@
 use crate::report::Outcome;
 use crate::sys::{self, Message, invoke};
 use crate::world::{
-    ASID_CONTROL, ASID_POOL, CNODE, DATA_ATTRIBUTES, DEFAULT_ATTRIBUTES, DEVICE_ATTRIBUTES, FREE_VADDR, Spec, TCB, VSPACE,
-    World, context, copy, delete, retype, write_registers,
+    ASID_CONTROL, ASID_POOL, CNODE, DATA_ATTRIBUTES, DEFAULT_ATTRIBUTES, DEVICE_ATTRIBUTES, FREE_VADDR, Spec, TCB,
+    VSPACE, World, context, copy, delete, retype, write_registers,
 };
 use kernel_abi::{FaultType, Label, ObjectType};
 
@@ -100,7 +100,9 @@ pub fn large_page(world: &mut World) -> Outcome {
 }
 
 pub fn huge_page(world: &mut World) -> Outcome {
-    let Some(device) = world.find_untyped(|bits, device| device && bits >= 30) else { fail!("no device untyped of 1 GiB") };
+    let Some(device) = world.find_untyped(|bits, device| device && bits >= 30) else {
+        fail!("no device untyped of 1 GiB")
+    };
     let frame = world.slot();
     ensure_ok!(retype(device, ObjectType::HugePage, 0, frame, 1));
     let vaddr = FREE_VADDR + (1 << 32);
