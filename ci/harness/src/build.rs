@@ -108,8 +108,10 @@ impl Workspace {
     pub fn kernel(&self) -> Result<PathBuf> {
         self.build_bare(KERNEL_TARGET, &["kernel"], &[])?;
         let elf_path = self.elf(KERNEL_TARGET, "kernel");
-        let image = flatten(&std::fs::read(&elf_path).with_context(|| elf_path.display().to_string())?)
+        let mut image = flatten(&std::fs::read(&elf_path).with_context(|| elf_path.display().to_string())?)
             .with_context(|| format!("making an image of {}", elf_path.display()))?;
+        // QEMU's machine is the only board whose kernel is booted from here.
+        image_builder::kernel_image::set_early_console(&mut image, bsp_qemu_virt::EARLY_CONSOLE)?;
         let path = self.kernel_image();
         write_if_changed(&path, &image)?;
         Ok(path)

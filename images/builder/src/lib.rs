@@ -1,7 +1,8 @@
 //! Builds boot images and node disks from TOML.
 //!
 //! * [`source`]: the system manifest as people write it, with file and line for every mistake;
-//! * [`archive`]: manifest and programs packed into what the root task embeds.
+//! * [`archive`]: manifest and programs packed into what the root task embeds;
+//! * [`kernel_image`]: the board's part of the kernel's image header.
 //!
 //! A manifest (`images/node.toml` is the full node) has `[[server]]`, `[[channel]]` and `[[service]]` tables:
 //!
@@ -42,6 +43,7 @@
 
 pub mod archive;
 pub mod diagnostic;
+pub mod kernel_image;
 pub mod source;
 
 pub use archive::{build_archive, programs};
