@@ -10,7 +10,7 @@ use root::elf::Access;
 use root::manifest::{Manifest, PAGE as MANIFEST_PAGE};
 use root::plan::{DeviceInfo, Plan, rights};
 use root::untyped::Piece;
-use smi_env::{layout, map};
+use smi_env::{Role, layout, map};
 use smi_rt::CPtr;
 use smi_rt::sys::abi::ext::CounterAccess;
 use smi_rt::sys::abi::{CNodeData, MessageInfo};
@@ -26,6 +26,13 @@ pub struct Shared {
     pub frames: CPtr,
     /// How many.
     pub count: u64,
+}
+
+impl Shared {
+    /// Its frames.
+    pub fn frames(&self) -> impl Iterator<Item = CPtr> + use<> {
+        (self.frames.0..self.frames.0 + self.count).map(CPtr)
+    }
 }
 
 /// A capability that goes into a slot of the server's CSpace.
@@ -48,7 +55,8 @@ pub struct Process {
     objects: CPtr,
     /// Memory that holds them; empty until the first start.
     pieces: Vec<Piece>,
-    /// Slots for copies of shared, device and DMA frames.
+    /// Slots for copies of frames: of registers, and of channels of which this is the server's end. The client's end and DMA
+    /// memory are mapped through the frames' own capabilities.
     copies: Vec<CPtr>,
     /// Frames of registers.
     registers: Vec<CPtr>,
@@ -91,8 +99,9 @@ impl Process {
                 Some((Shared { frames, count }, paddr))
             }
         };
-        let shared: u64 = plan.ends.iter().map(|e| manifest.channels[e.channel].region() / PAGE).sum();
-        let copy_count = shared + registers.len() as u64 + dma_len / PAGE;
+        let served = plan.ends.iter().filter(|e| e.role == Role::Server);
+        let shared: u64 = served.map(|e| manifest.channels[e.channel].region() / PAGE).sum();
+        let copy_count = shared + registers.len() as u64;
         let copies = run(machine.slots(copy_count)?, copy_count);
         let objects = machine.slots(plan.object_count())?;
         Ok(Process { plan, objects, pieces: Vec::new(), copies, registers, dma, irq, device })
@@ -191,31 +200,39 @@ impl Process {
         Ok(())
     }
 
-    /// Maps channel regions, registers and DMA memory, through copies of their frames.
+    /// Maps channel regions, registers and DMA memory.
     fn map_shared(&self, vspace: CPtr, shared: &[Shared]) -> Result<(), Failure> {
         let mut copies = self.copies.iter();
-        let mut map = |frame: CPtr, vaddr: u64, device: bool| {
-            let copy = *copies.next().ok_or(Failure::OutOfSlots)?;
-            copy_to(copy, frame, CapRights::READ_WRITE)?;
-            let cacheable = if device { VmAttributes::empty() } else { VmAttributes::PAGE_CACHEABLE };
-            invoke::page_map(copy, vspace, vaddr, CapRights::READ_WRITE, cacheable | VmAttributes::EXECUTE_NEVER)
-                .during("mapping shared memory")
+        let mut copy = |frame: CPtr| {
+            let slot = *copies.next().ok_or(Failure::OutOfSlots)?;
+            copy_to(slot, frame, CapRights::READ_WRITE).map(|()| slot)
         };
         for end in &self.plan.ends {
-            let region = shared.get(end.channel).copied().unwrap_or(Shared { frames: CPtr::NULL, count: 0 });
-            for i in 0..region.count {
-                map(CPtr(region.frames.0 + i), end.vaddr + i * PAGE, false)?;
+            let Some(region) = shared.get(end.channel) else { continue };
+            for (i, frame) in region.frames().enumerate() {
+                let frame = if end.role == Role::Server { copy(frame)? } else { frame };
+                map_page(frame, vspace, end.vaddr + i as u64 * PAGE, CapRights::READ_WRITE, false)?;
             }
         }
         for (i, frame) in self.registers.iter().enumerate() {
-            map(*frame, self.plan.mmio_vaddr + i as u64 * PAGE, true)?;
+            let (frame, vaddr) = (copy(*frame)?, self.plan.mmio_vaddr + i as u64 * PAGE);
+            invoke::page_map(frame, vspace, vaddr, CapRights::READ_WRITE, VmAttributes::EXECUTE_NEVER)
+                .during("mapping registers")?;
         }
-        if let Some((region, _)) = self.dma {
-            for i in 0..region.count {
-                map(CPtr(region.frames.0 + i), self.plan.dma_vaddr + i * PAGE, false)?;
-            }
+        for (i, frame) in self.dma.iter().flat_map(|(region, _)| region.frames()).enumerate() {
+            map_page(frame, vspace, self.plan.dma_vaddr + i as u64 * PAGE, CapRights::READ_WRITE, false)?;
         }
         Ok(())
+    }
+
+    /// Takes shared memory out of the address space.
+    fn unmap_shared(&self, shared: &[Shared]) {
+        delete_all(&self.copies);
+        let called = self.plan.ends.iter().filter(|e| e.role == Role::Client).filter_map(|e| shared.get(e.channel));
+        for frame in called.chain(self.dma.iter().map(|(region, _)| region)).flat_map(Shared::frames) {
+            // Unmapping never fails (sheet §3.9).
+            let _ = invoke::page_unmap(frame);
+        }
     }
 
     /// The environment's bytes.
@@ -292,21 +309,25 @@ impl Process {
         invoke::tcb_write_registers(tcb, true, &context).during("starting the thread")
     }
 
-    /// Stops the thread, answers whoever waits for a reply, and releases everything that the process owned. Also takes down what
-    /// a failed start left.
-    pub fn destroy(&self) {
+    /// Stops the thread and answers whoever waits for a reply. Also after a start that failed halfway.
+    pub fn stop(&self) {
         if self.pieces.is_empty() {
             return;
         }
-        // Errors below mean that the object was never made.
+        // An error means that the object was never made.
         let _ = invoke::tcb_suspend(self.tcb());
         let restarted = MessageInfo::new(LinkError::Restarted.label(), 0, 0, 0);
         let replies = self.plan.groups.iter().find(|g| g.kind == ObjectType::Reply).map_or(0, |g| g.count);
         for i in 0..replies {
             nb_send(self.object(ObjectType::Reply, i), restarted, [0; 4]);
         }
-        delete_all(&self.copies);
+    }
+
+    /// Releases everything that the stopped process owned.
+    pub fn release(&self, shared: &[Shared]) {
+        self.unmap_shared(shared);
         for piece in &self.pieces {
+            // A slot of our own: there is no error.
             let _ = invoke::cnode_revoke(own(piece.cap));
         }
     }
