@@ -60,7 +60,6 @@ pub mod serve;
 pub mod session;
 #[cfg(target_os = "none")]
 pub mod start;
-#[cfg(target_os = "none")]
 pub mod time;
 #[cfg(target_os = "none")]
 pub mod transport;

@@ -95,7 +95,11 @@ impl Loop {
             None => smi_sys::recv(endpoint, reply),
             Some(queued) => {
                 let (info, mrs) = self.pack(&queued);
-                smi_sys::nb_send_recv(queued.reply, info, mrs, endpoint, reply)
+                if queued.reply == reply {
+                    smi_sys::reply_recv(endpoint, info, mrs, reply)
+                } else {
+                    smi_sys::nb_send_recv(queued.reply, info, mrs, endpoint, reply)
+                }
             }
         };
         self.event(received, into)
