@@ -172,7 +172,7 @@ fn a_crash_at_any_point_of_a_compaction_loses_nothing() {
                     }
                     crashes += 1;
                     let found = contents(&recover(&files.log).unwrap().keys, 0);
-                    let possible = history[acknowledged..].iter().any(|h| *h == found);
+                    let possible = history[acknowledged..].contains(&found);
                     assert!(possible, "seed {seed}: {op:?} cut at {cut}");
                 }
                 // The append's pages reached the disk in disorder: its beginning is missing.
@@ -181,7 +181,7 @@ fn a_crash_at_any_point_of_a_compaction_loses_nothing() {
                     log.extend(b);
                     log[s.files.log.len()..][..b.len().min(45)].fill(0);
                     let found = contents(&recover(&log).unwrap().keys, 0);
-                    assert!(history[acknowledged..].iter().any(|h| *h == found), "seed {seed}: hole");
+                    assert!(history[acknowledged..].contains(&found), "seed {seed}: hole");
                 }
             }
             if rng.below(3) > 0 {
