@@ -171,6 +171,16 @@ impl Workspace {
         self.root.join("images/node.toml")
     }
 
+    /// All manifests in `images/`, in alphabetic order.
+    pub fn manifests(&self) -> Result<Vec<PathBuf>> {
+        let images = self.root.join("images");
+        let entries = std::fs::read_dir(&images).with_context(|| images.display().to_string())?;
+        let mut manifests: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        manifests.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+        manifests.sort();
+        Ok(manifests)
+    }
+
     /// The names of the workspace's packages.
     fn packages(&self) -> Result<Vec<String>> {
         let mut command = self.cargo();

@@ -30,6 +30,8 @@ pub struct Case {
 enum Verdict {
     /// It passed if its exit status says so.
     Status,
+    /// It passed if its exit status says so and a line contains this.
+    Line(&'static str),
     /// It reports tests by name. If `closing` is given, a line that begins so must end the report: without it, the program
     /// did not get to its end.
     Tests { closing: Option<&'static str> },
@@ -85,8 +87,10 @@ impl Suite<'_> {
     }
 
     fn style(&self) -> Result<Vec<Case>> {
-        let manifest = self.workspace.node_manifest();
-        let programs = image_builder::programs(&manifest)?;
+        let mut programs = Vec::new();
+        for manifest in self.workspace.manifests()? {
+            programs.extend(image_builder::programs(&manifest)?);
+        }
         let mut user = vec!["clippy", "--release", "--quiet", "--target", USER_TARGET, "-p", "root", "-p", "testroot"];
         user.extend(programs.iter().flat_map(|program| ["-p", program]));
         user.extend(["--", "-D", "warnings"]);
@@ -123,7 +127,10 @@ impl Suite<'_> {
             let tests = Verdict::Tests { closing: Some("testroot:") };
             self.xtask(format!("machine/{name}"), 10, &words, tests)
         };
-        machines.map(case).into()
+        let mut cases: Vec<Case> = machines.map(case).into();
+        let selftest = ["boot", "--manifest", "images/selftest.toml", "--timeout", "120"];
+        cases.push(self.xtask("machine/selftest".into(), 10, &selftest, Verdict::Line("selftest: PASS")));
+        cases
     }
 
     fn clusters(&self) -> Vec<Case> {
@@ -159,20 +166,29 @@ impl Case {
             Some(status) if !status.success() => Some(status.to_string()),
             Some(_) => None,
         };
-        if let Verdict::Tests { closing } = self.verdict {
-            tally = Tally::of(&output);
-            let closed = closing.is_none_or(|word| output.lines().any(|line| line.starts_with(word)));
-            if complaint.is_none() && (!closed || tally.passed == 0) {
-                complaint = Some("ended without a report".into());
+        match self.verdict {
+            Verdict::Status => {}
+            Verdict::Line(wanted) => {
+                if complaint.is_none() && !output.lines().any(|line| line.contains(wanted)) {
+                    complaint = Some(format!("did not say '{wanted}'"));
+                }
             }
-            // Named failures say it better than the exit status that follows from them.
-            if closed && !tally.failed.is_empty() {
-                complaint = None;
+            Verdict::Tests { closing } => {
+                tally = Tally::of(&output);
+                let closed = closing.is_none_or(|word| output.lines().any(|line| line.starts_with(word)));
+                if complaint.is_none() && (!closed || tally.passed == 0) {
+                    complaint = Some("ended without a report".into());
+                }
+                // Named failures say it better than the exit status that follows from them.
+                if closed && !tally.failed.is_empty() {
+                    complaint = None;
+                }
+                for name in tally.failed.iter_mut().chain(&mut tally.skipped) {
+                    *name = format!("{}/{name}", self.name);
+                }
             }
-            for name in tally.failed.iter_mut().chain(&mut tally.skipped) {
-                *name = format!("{}/{name}", self.name);
-            }
-        } else if complaint.is_none() {
+        }
+        if complaint.is_none() && !matches!(self.verdict, Verdict::Tests { .. }) {
             tally.passed = 1;
         }
         if let Some(complaint) = complaint {

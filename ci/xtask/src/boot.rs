@@ -1,20 +1,25 @@
-//! `cargo xtask boot`: one machine, any root task, serial line on the terminal.
+//! `cargo xtask boot`: one machine, any root task, serial line on the terminal. A root task of our own image has its servers'
+//! logs decoded; a foreign one gets the raw line, both ways.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use harness::build::Workspace;
-use harness::machine::Spec;
+use harness::log::{Level, Log, Printer};
+use harness::machine::{Machine, Spec, State};
 use harness::process;
 use harness::setup::{self, Need};
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
 /// The machine to boot.
 #[derive(clap::Args)]
 pub struct Options {
     /// The root task: an ELF file, or the name of a package of this workspace (built first), e.g. `testroot`.
-    #[arg(long, value_name = "ELF|PACKAGE")]
-    root_task: PathBuf,
+    #[arg(long, value_name = "ELF|PACKAGE", required_unless_present = "manifest", conflicts_with = "manifest")]
+    root_task: Option<PathBuf>,
+    /// Instead of a root task: the manifest of an image of our own.
+    #[arg(long, value_name = "TOML")]
+    manifest: Option<PathBuf>,
     /// A ready kernel image instead of the one built from this workspace.
     #[arg(long, value_name = "IMAGE")]
     kernel: Option<PathBuf>,
@@ -59,10 +64,13 @@ impl Options {
             Some(image) => image.clone(),
             None => workspace.kernel()?,
         };
-        let package = self.root_task.to_str().filter(|name| !name.contains('/') && !self.root_task.exists());
-        let root_task = match package {
-            Some(package) => workspace.root_task(package)?,
-            None => self.root_task.clone(),
+        let root_task = match (&self.manifest, &self.root_task) {
+            (Some(manifest), _) => workspace.system(manifest)?.root_task,
+            (None, Some(named)) => match named.to_str().filter(|name| !name.contains('/') && !named.exists()) {
+                Some(package) => workspace.root_task(package)?,
+                None => named.clone(),
+            },
+            (None, None) => bail!("name a root task or a manifest"),
         };
         let mut spec = Spec::new(kernel, root_task);
         spec.gic = self.gic;
@@ -89,15 +97,13 @@ impl Options {
 pub fn boot(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     setup::ensure(&[Need::Targets, Need::Qemu])?;
     let spec = options.spec(workspace)?;
-    let mut child = spec.command()?.args(["-serial", "stdio"]).spawn()?;
     let limit = options.timeout.map(Duration::from_secs);
-    let status = match limit {
-        Some(limit) => process::wait_until(&mut child, Instant::now() + limit)?,
-        None => Some(child.wait()?),
+    let deadline = limit.map(|limit| Instant::now() + limit);
+    let status = match &options.manifest {
+        Some(manifest) => decoded(workspace, spec, manifest, deadline)?,
+        None => raw(&spec, deadline)?,
     };
     let Some(status) = status else {
-        child.kill()?;
-        child.wait()?;
         eprintln!(
             "\nboot: the machine was still running after {} s and was ended",
             limit.unwrap_or_default().as_secs()
@@ -105,4 +111,42 @@ pub fn boot(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     };
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs the machine with its serial line on our standard streams; `None` if it still ran at the deadline.
+fn raw(spec: &Spec, deadline: Option<Instant>) -> Result<Option<ExitStatus>> {
+    let mut child = spec.command()?.args(["-serial", "stdio"]).spawn()?;
+    let Some(deadline) = deadline else { return Ok(Some(child.wait()?)) };
+    let status = process::wait_until(&mut child, deadline)?;
+    if status.is_none() {
+        child.kill()?;
+        child.wait()?;
+    }
+    Ok(status)
+}
+
+/// Runs the machine with its logs decoded; `None` if it still ran at the deadline.
+fn decoded(
+    workspace: &Workspace,
+    spec: Spec,
+    manifest: &Path,
+    deadline: Option<Instant>,
+) -> Result<Option<ExitStatus>> {
+    let symbols = workspace.built_system(manifest)?.symbols;
+    let log = Log::default();
+    log.print(Printer::for_stdout(Level::Debug));
+    let capture = workspace.run_directory("boot")?.join("node0.serial");
+    let mut machine = Machine::new(0, spec, &capture, symbols, log);
+    machine.start()?;
+    while machine.state() != State::Off {
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            machine.kill()?;
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let status = machine.exit_status();
+    // Also waits for the last of the serial line.
+    machine.kill()?;
+    Ok(status)
 }
