@@ -62,6 +62,7 @@ pub struct BlockClient<'a, D> {
     /// By ascending token.
     pending: [Option<Pending>; MAX_PENDING],
     next_token: u64,
+    max_blocks: u32,
     session: u64,
     /// The driver's generation that this session was opened with.
     peer: u64,
@@ -78,6 +79,7 @@ impl<'a, D: Session> BlockClient<'a, D> {
     /// A client on the channel's ring (attached as client) and data area. Requests are accepted after [`Event::Ready`].
     pub fn new(ring: Duplex<'a>, data: D) -> Self {
         let spans = Spans::new(data.len() / BLOCK_SIZE);
+        let max_blocks = spans.count().min(MAX_BLOCKS);
         let peer = ring.peer_generation();
         // Different from every predecessor's, which leaves low bits to count this client's own sessions.
         let session = ring.generation() << 32;
@@ -88,6 +90,7 @@ impl<'a, D: Session> BlockClient<'a, D> {
             spans,
             pending,
             next_token: 1,
+            max_blocks,
             session,
             peer,
             greeted: false,
@@ -99,9 +102,9 @@ impl<'a, D: Session> BlockClient<'a, D> {
         client
     }
 
-    /// Most blocks of one request.
+    /// Most blocks of one request; final once the driver is ready.
     pub fn max_blocks(&self) -> u32 {
-        self.spans.count().min(MAX_BLOCKS)
+        self.max_blocks
     }
 
     /// Asks for `count` blocks from `block` of the window on.
@@ -273,6 +276,7 @@ impl<'a, D: Session> BlockClient<'a, D> {
             Ok(Reply::Ready { session, geometry }) if session == self.session && !self.ready => {
                 self.ready = true;
                 self.started = true;
+                self.max_blocks = self.max_blocks.min(geometry.max_blocks);
                 Some(Event::Ready(geometry))
             }
             Ok(Reply::Done { session, token, status }) if session == self.session && self.ready => {

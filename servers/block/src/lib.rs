@@ -15,13 +15,18 @@
 //! data area alone until the driver is Ready, which it is once nothing of the predecessor is under way. So nothing that
 //! was reported done is lost, and nothing older overtakes it.
 //!
-//! `record` is the wire format, `client` and `service` the two ends, both without I/O of their own; `main` drives the
-//! device (crate `virtio`).
+//! `record` is the wire format, `client` and `service` the two ends; `disk` drives the device over crate `virtio`.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 mod client;
+#[cfg(feature = "driver")]
+pub mod disk;
+#[cfg(feature = "driver")]
+mod pool;
 mod record;
+#[cfg(feature = "driver")]
+pub mod service;
 mod spans;
 
 pub use client::{BlockClient, Event, MAX_PENDING, SubmitError, Token};
