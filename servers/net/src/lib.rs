@@ -11,8 +11,12 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "driver")]
+pub mod card;
 mod client;
 mod filter;
+#[cfg(feature = "driver")]
+pub mod service;
 
 pub use client::{NetClient, SendError};
 pub use filter::{BadFilter, Filter};
