@@ -61,6 +61,10 @@ pub struct Word(pub Cell<u64>);
 /// Typed handle to an object in the window: copyable, never null.
 pub struct Ptr<T>(NonNull<T>);
 
+// SAFETY: a handle is an address in the window, which all cores see alike; the kernel that holds it is used by one core at
+// a time, under its lock.
+unsafe impl<T> Send for Ptr<T> {}
+
 impl<T> Clone for Ptr<T> {
     #[inline]
     fn clone(&self) -> Self {
