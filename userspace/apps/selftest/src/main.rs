@@ -1,7 +1,7 @@
 //! Tests the user-level runtime and the root task from inside the machine: `images/selftest.toml`.
 //!
 //! One program in two roles, by its argument: `server` does what it is asked, up to failing in every way; `client` asks, checks, prints
-//! `selftest: PASS` or the check that failed, and halts the machine.
+//! `test NAME ... ok` or `FAILED` for each check, and halts the machine.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
