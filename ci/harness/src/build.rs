@@ -163,6 +163,8 @@ impl Workspace {
         for (index, server) in image_builder::archive::read_manifest(manifest)?.manifest.servers.iter().enumerate() {
             symbols.add(index as u8, &server.name, &self.elf(USER_TARGET, &server.program))?;
         }
+        symbols.programs.add("kernel", self.elf(KERNEL_TARGET, "kernel"));
+        symbols.programs.add("root", self.image_dir(manifest)?.join("root.elf"));
         Ok(symbols)
     }
 

@@ -23,3 +23,4 @@ pub mod setup;
 pub mod switch;
 pub mod tap;
 pub mod timeline;
+pub mod trace;

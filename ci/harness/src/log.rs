@@ -1,6 +1,7 @@
 //! What the nodes say: serial lines decoded with the servers' symbols, kept for waits and reports, printed in colour.
 
 use crate::serial::{Framer, Item, salvage};
+use crate::trace::{Explainer, Programs};
 use anyhow::{Context, Result};
 use defmt_decoder::Table;
 use std::collections::{BTreeMap, VecDeque};
@@ -41,10 +42,12 @@ pub struct Line {
     pub text: String,
 }
 
-/// The log symbols of the servers in an image, by source id.
+/// What is needed to read the consoles of an image: the servers' log symbols by source id, and all programs' addresses.
 #[derive(Default)]
 pub struct Symbols {
     sources: BTreeMap<u8, (String, Option<Table>)>,
+    /// Explains back-traces.
+    pub programs: Programs,
 }
 
 impl Symbols {
@@ -53,6 +56,7 @@ impl Symbols {
         let bytes = std::fs::read(elf).with_context(|| elf.display().to_string())?;
         let table = Table::parse(&bytes).with_context(|| format!("log symbols of {}", elf.display()))?;
         self.sources.insert(source, (name.to_owned(), table));
+        self.programs.add(name, elf.to_owned());
         Ok(())
     }
 
@@ -70,12 +74,13 @@ pub struct Decoder {
     framer: Framer,
     symbols: Arc<Symbols>,
     node: u16,
+    explainer: Explainer,
 }
 
 impl Decoder {
     /// A decoder for the line of `node`, running an image with these symbols.
     pub fn new(node: u16, symbols: Arc<Symbols>) -> Decoder {
-        Decoder { framer: Framer::default(), symbols, node }
+        Decoder { framer: Framer::default(), symbols, node, explainer: Explainer::default() }
     }
 
     /// Takes the next bytes of the line, read at `at`; the lines they complete are returned.
@@ -92,12 +97,18 @@ impl Decoder {
         self.lines(items, at)
     }
 
-    fn lines(&self, items: Vec<Item>, at: Duration) -> Vec<Line> {
+    fn lines(&mut self, items: Vec<Item>, at: Duration) -> Vec<Line> {
         let mut lines = Vec::new();
         for item in items {
             match item {
                 Item::Frame { source, bytes } => self.frame(source, &bytes, at, &mut lines),
-                other => lines.push(self.plain(other, at)),
+                other => {
+                    let line = self.plain(other, at);
+                    let names = self.explainer.explain(&self.symbols.programs, &line.text);
+                    let explained = names.into_iter().map(|text| Line { text, ..line.clone() }).collect::<Vec<_>>();
+                    lines.push(line);
+                    lines.extend(explained);
+                }
             }
         }
         lines
@@ -322,7 +333,7 @@ mod tests {
         let table = Table::parse(&elf_with_symbols()).unwrap();
         assert!(table.is_some());
         let sources = BTreeMap::from([(3, ("block".to_owned(), table))]);
-        Decoder::new(2, Arc::new(Symbols { sources }))
+        Decoder::new(2, Arc::new(Symbols { sources, programs: Programs::default() }))
     }
 
     fn framed(source: u8, payload: &[u8]) -> Vec<u8> {
