@@ -11,6 +11,8 @@
 //! | [`router`] | ARP, ICMP and forwarding for the service address, a function of the [`view::View`] |
 //! | [`view`] | what sockets need of the directory's table: active router, groups, listeners |
 //! | [`peer`] | messages between the socket servers of two nodes |
+//! | [`directory`] | this node's copy of the table |
+//! | [`desk`] | the clients' interfaces |
 //! | [`server`] | all of it together: clients' calls, stacks, router; `step` in, [`server::Effects`] out |
 //!
 //! What always holds: nothing here reads a clock, draws a random number or does I/O; packets and peer messages are claims until
@@ -21,6 +23,8 @@
 
 extern crate alloc;
 
+pub mod desk;
+pub mod directory;
 pub mod peer;
 pub mod router;
 

@@ -426,6 +426,21 @@ impl SocketServer {
         (self.router.counters(), self.counters, self.stacks.values().map(Stack::connections).sum())
     }
 
+    /// Whether this node is the active router now.
+    pub fn routing(&self) -> bool {
+        self.router.active()
+    }
+
+    /// Whether the object is a listener that exists.
+    pub fn is_listener(&self, handle: Handle) -> bool {
+        self.objects.get(&handle).is_some_and(|o| matches!(o.kind, Kind::Listener(_)))
+    }
+
+    /// Whether the object is a stream that exists.
+    pub fn is_stream(&self, handle: Handle) -> bool {
+        self.objects.get(&handle).is_some_and(|o| matches!(o.kind, Kind::Stream(_)))
+    }
+
     fn inward(&mut self, now: Nanos, group: GroupId, packet: &[u8]) {
         if self.fenced || self.view.primary(group) != Some(self.config.me) {
             self.counters.stale += 1;

@@ -286,7 +286,8 @@ impl Db {
 
     /// When a [`Event::Round`] is due though nothing else happens: a key ends.
     pub fn deadline(&self) -> Option<u64> {
-        self.state.keys.next_end()
+        let refuse = self.state.refuse_until;
+        self.state.keys.next_end().map(|end| if refuse > self.state.now { end.max(refuse) } else { end })
     }
 
     /// Takes what has happened at time `now`; what is to be done is added to `actions`.

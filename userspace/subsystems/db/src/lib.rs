@@ -12,6 +12,8 @@
 //! | [`keyspace`] | keys, values, expiry, memory accounting |
 //! | [`record`] | the log's records |
 //! | [`recovery`] | a keyspace out of a log |
+//! | [`service`] | the engine between sockets and files: the main loop |
+//! | [`sockets`], [`files`], [`way`] | what the loop needs of the system, and that over the IDL |
 //!
 //! # Durability
 //! The log is one virtual file. Every command that changes something becomes one checksummed record of physical operations; all
@@ -36,11 +38,15 @@ extern crate alloc;
 
 pub mod command;
 pub mod engine;
+pub mod files;
 mod glob;
 pub mod keyspace;
 pub mod record;
 pub mod recovery;
 pub mod resp;
+pub mod service;
+pub mod sockets;
+pub mod way;
 
 /// Bounds that do not depend on the configuration.
 pub mod limits {
@@ -51,15 +57,15 @@ pub mod limits {
     /// Most arguments of a request.
     pub const ARGUMENTS: usize = 16 * 1024;
     /// Longest request, all arguments together, in bytes.
-    pub const REQUEST: usize = 4 * 1024 * 1024;
+    pub const REQUEST: usize = 1024 * 1024;
     /// Longest inline request, and longest length line, in bytes.
     pub const INLINE: usize = 64 * 1024;
     /// Longest reply to one request in bytes.
-    pub const REPLY: usize = 4 * 1024 * 1024;
+    pub const REPLY: usize = 1024 * 1024;
     /// A connection with this many bytes of replies not yet taken executes nothing more until some are.
-    pub const OUTPUT: usize = 1024 * 1024;
+    pub const OUTPUT: usize = 256 * 1024;
     /// When this many bytes wait for the log, nothing more is executed until they are durable.
-    pub const BATCH: usize = 1024 * 1024;
+    pub const BATCH: usize = 512 * 1024;
     /// Longest record body in the log: a request and what it may add.
     pub const RECORD: usize = 2 * REQUEST;
     /// Longest torn tail that recovery takes for one, in bytes: one batch and one record.

@@ -49,8 +49,17 @@ fn unix_ms() -> u64 {
 
 // ---- a Redis to compare with ----
 
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 struct Redis {
-    child: Child,
+    _child: Ended,
     stream: TcpStream,
     held: Vec<u8>,
 }
@@ -60,14 +69,15 @@ impl Redis {
         // A free port, most likely still free a moment later.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
         let options = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
-        let mut child = Command::new("redis-server").args(options).stdout(Stdio::null()).spawn().unwrap();
+        let child = Command::new("redis-server").args(options).stdout(Stdio::null()).spawn().unwrap();
+        // From here on the process is ended whatever happens.
+        let child = Ended(child);
         for _ in 0..200 {
             if let Ok(stream) = TcpStream::connect(format!("127.0.0.1:{port}")) {
-                return Redis { child, stream, held: Vec::new() };
+                return Redis { _child: child, stream, held: Vec::new() };
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        let _ = child.kill();
         panic!("redis-server does not answer");
     }
 
@@ -82,13 +92,6 @@ impl Redis {
             assert!(n > 0, "redis-server closed the connection");
             self.held.extend(&piece[..n]);
         }
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
