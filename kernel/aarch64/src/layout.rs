@@ -8,8 +8,8 @@
 //! | `EARLY_DTB`               | the device tree, until the final tables are on                                  |
 //! | `EARLY_DEVICE`            | one device block for messages before the final tables are on                    |
 
-/// Linear window on physical memory.
-pub const PHYS_WINDOW: u64 = 0xffff_0000_0000_0000;
+/// Linear window on physical memory. Bit 47 is set like those above it: capabilities store addresses in 48 bits.
+pub const PHYS_WINDOW: u64 = 0xffff_8000_0000_0000;
 /// 2 MiB boundary below the image (also in `kernel.ld`).
 pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
 /// Early window on the device tree: L2 slot 256 of the early tables (also in `boot.s`).
@@ -22,7 +22,7 @@ pub const EARLY_DEVICE: u64 = KERNEL_BASE + ((EARLY_DEVICE_SLOT as u64) << 21);
 /// Most cores this build runs on.
 pub const MAX_CORES: usize = 4;
 /// Bytes per core: guard page, emergency stack, guard page, stack (from the bottom).
-pub const CORE_STACK_SIZE: usize = 0x8000;
+pub const CORE_STACK_SIZE: usize = 0x10000;
 /// Offset of the second guard page: end of the emergency stack.
 pub const STACK_GUARD: usize = 0x3000;
 /// Page size.

@@ -26,10 +26,6 @@ impl Arm {
     }
 }
 
-// SAFETY: what is not `Send` by itself are references to device registers; any core may use them, one at a time, which the
-// lock around the machine guarantees.
-unsafe impl Send for Arm {}
-
 impl Machine for Arm {
     fn window_offset(&self) -> u64 {
         PHYS_WINDOW

@@ -3,14 +3,34 @@
 use crate::machine::Arm;
 use crate::{fpu, smp};
 use core::mem::offset_of;
+use core::ops::{Deref, DerefMut};
 use kernel_core::{Context, Kernel, UserFault, context};
 use spin::mutex::{TicketMutex, TicketMutexGuard};
 
+/// The kernel's whole state.
+pub struct State(Kernel<Arm>);
+
+// SAFETY: the pointers inside lead to objects that belong to the kernel alone; whoever holds the lock owns all of them.
+unsafe impl Send for State {}
+
+impl Deref for State {
+    type Target = Kernel<Arm>;
+    fn deref(&self) -> &Kernel<Arm> {
+        &self.0
+    }
+}
+
+impl DerefMut for State {
+    fn deref_mut(&mut self) -> &mut Kernel<Arm> {
+        &mut self.0
+    }
+}
+
 /// The kernel's state behind the big lock.
-pub static KERNEL: TicketMutex<Kernel<Arm>> = TicketMutex::new(Kernel::new(Arm::new()));
+pub static KERNEL: TicketMutex<State> = TicketMutex::new(State(Kernel::new(Arm::new())));
 
 /// The kernel, locked by this core.
-pub type Locked = TicketMutexGuard<'static, Kernel<Arm>>;
+pub type Locked = TicketMutexGuard<'static, State>;
 
 core::arch::global_asm!(
     include_str!("asm/vectors.s"),

@@ -34,7 +34,7 @@ pub const DEVICE_ATTRIBUTES: u64 = 4;
 
 /// Where the program is linked.
 const IMAGE_BASE: u64 = 0x40_0000;
-/// Addresses nobody uses: for the tests' own mappings.
+/// Addresses nobody uses: for the tests' own mappings. The topmost table over them is there (the image needs it).
 pub const FREE_VADDR: u64 = 0x10_0000_0000;
 
 const MAX_THREADS: usize = 12;
@@ -75,9 +75,10 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// A round-robin thread of this priority on core 0, running at once.
+    /// A thread of this priority on core 0, running at once. Its slice is long: a host that stops the machine for some
+    /// milliseconds must not change the order in which threads run.
     pub const fn at(priority: u64) -> Self {
-        Self { priority, fault_endpoint: 0, budget: (5000, 5000), core: 0, run: true }
+        Self { priority, fault_endpoint: 0, budget: (1_000_000, 1_000_000), core: 0, run: true }
     }
 }
 

@@ -72,7 +72,7 @@ pub fn lookup(world: &mut World) -> Outcome {
     let guard = 64 - world.radix();
     let depth = |d: u64| invoke(CNODE, Label::CNodeDelete, &[free, d], &[]);
     ensure_error!(depth(13), FailedLookup, 0, 4, 13, 0, guard);
-    ensure_error!(depth(55), FailedLookup, 0, 3, 55, 64);
+    ensure_error!(invoke(CNODE, Label::CNodeDelete, &[5, 55], &[]), FailedLookup, 0, 3, 55, 64);
     // Address bits where the guard wants zeros.
     let wild = free | 1 << world.radix();
     ensure_error!(invoke(CNODE, Label::CNodeDelete, &[wild, 64], &[]), FailedLookup, 0, 4, 64, 0, guard);
@@ -80,7 +80,7 @@ pub fn lookup(world: &mut World) -> Outcome {
     let cnode = world.make(ObjectType::CNode, 3)?;
     let endpoint = world.endpoint()?;
     ensure_ok!(invoke(cnode, Label::CNodeCopy, &[5, 3, endpoint, 64, 15], &[CNODE]));
-    ensure_error!(invoke(cnode, Label::CNodeDelete, &[5, 4], &[]), FailedLookup, 0, 3, 4, 0);
+    ensure_error!(invoke(cnode, Label::CNodeDelete, &[5, 4], &[]), FailedLookup, 0, 3, 1, 0);
     ensure_error!(invoke(cnode, Label::CNodeDelete, &[5, 2], &[]), FailedLookup, 0, 3, 2, 3);
     ensure_ok!(invoke(cnode, Label::CNodeDelete, &[5, 3], &[]));
     Ok(())

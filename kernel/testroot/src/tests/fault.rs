@@ -61,7 +61,7 @@ pub fn vm_fault(world: &mut World) -> Outcome {
         ensure_eq!(fault.word(2), 0);
         ensure_eq!(fault.word(3), fsr);
         // Map what was missing and let it go on.
-        world.map_tables(VSPACE, FREE_VADDR, 3)?;
+        world.map_tables(VSPACE, FREE_VADDR, 2)?;
         world.map_new_page(FREE_VADDR + 0x1000)?;
         sys::send(reply, 0, &[], &[]);
         world.let_run(50)?;
@@ -76,17 +76,17 @@ pub fn vm_fault(world: &mut World) -> Outcome {
     ensure_eq!(fault.word(2), 1);
     ensure_eq!(fault.word(3), 0x8200_0005u64);
     // The kernel's half of the address space.
-    let (endpoint, reply, _) = faulter(world, reader, 0xffff_0000_4000_0000)?;
+    let (endpoint, reply, _) = faulter(world, reader, 0xffff_8000_4000_0000)?;
     let fault = sys::recv(endpoint, reply);
     ensure_eq!(fault.label, FaultType::VMFault.raw());
-    ensure_eq!(fault.word(1), 0xffff_0000_4000_0000u64);
+    ensure_eq!(fault.word(1), 0xffff_8000_4000_0000u64);
     let (endpoint, reply, _) = faulter(world, writer, 0xffff_ffff_8008_0000)?;
     ensure_eq!(sys::recv(endpoint, reply).label, FaultType::VMFault.raw());
     Ok(())
 }
 
 pub fn execute_never(world: &mut World) -> Outcome {
-    world.map_tables(VSPACE, FREE_VADDR, 3)?;
+    world.map_tables(VSPACE, FREE_VADDR, 2)?;
     let frame = world.map_new_page(FREE_VADDR)?;
     // SAFETY: just mapped; a `ret`.
     unsafe { *(FREE_VADDR as *mut u32) = 0xd65f_03c0 };
@@ -266,18 +266,21 @@ pub fn timeout(world: &mut World) -> Outcome {
     ensure_ok!(invoke(thread.tcb, Label::TCBSetTimeoutEndpoint, &[], &[badged]));
     RESULT.store(0, Ordering::Relaxed);
     ensure_ok!(invoke(thread.tcb, Label::TCBResume, &[], &[]));
-    for _ in 0..2 {
+    for round in 0..20 {
         let fault = sys::recv(endpoint, reply);
         ensure_eq!(fault.badge, 9);
         ensure_eq!(fault.label, FaultType::Timeout.raw());
         ensure_eq!(fault.length, 2);
         ensure_eq!(fault.word(0), 0x5c);
-        ensure!(fault.word(1) >= 990);
-        ensure!(result() > 0);
-        // Let it go on, in its next period.
+        // The first time the whole budget, but for what is too short to run on; later ones may be pieces of it.
+        ensure!(fault.word(1) >= if round == 0 { 975 } else { 15 });
+        if round > 0 && result() > 0 {
+            return Ok(());
+        }
+        // Let it go on, in its next period. (A busy host can make all of a period pass without an instruction.)
         sys::send(reply, 0, &[], &[]);
     }
-    Ok(())
+    fail!("the thread never ran")
 }
 
 pub fn no_reply_object(world: &mut World) -> Outcome {

@@ -82,7 +82,7 @@ pub fn uart(world: &mut World) -> Outcome {
     ensure_eq!(base, UART_PADDR);
     let frame = world.slot();
     ensure_ok!(retype(untyped, ObjectType::SmallPage, 0, frame, 1));
-    world.map_tables(VSPACE, FREE_VADDR, 3)?;
+    world.map_tables(VSPACE, FREE_VADDR, 2)?;
     ensure_ok!(invoke(frame, Label::ARMPageMap, &[FREE_VADDR, 15, DEVICE_ATTRIBUTES], &[VSPACE]));
     let uart = Uart(FREE_VADDR);
     let (notification, handler) = (world.notification()?, world.slot());

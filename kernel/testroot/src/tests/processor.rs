@@ -47,8 +47,9 @@ extern "C" fn fp_keeper(which: u64) -> ! {
 pub fn fp_registers(world: &mut World) -> Outcome {
     BAD.store(0, Ordering::Relaxed);
     ROUNDS.iter().for_each(|r| r.store(0, Ordering::Relaxed));
-    world.thread(Spec::at(100), fp_keeper, 0)?;
-    world.thread(Spec::at(100), fp_keeper, 1)?;
+    let spec = Spec { budget: (1_000, 1_000), ..Spec::at(100) };
+    world.thread(spec, fp_keeper, 0)?;
+    world.thread(spec, fp_keeper, 1)?;
     for _ in 0..10 {
         world.sleep(10)?;
         // This thread uses FP registers in between.

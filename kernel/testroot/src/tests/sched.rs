@@ -50,9 +50,10 @@ pub fn budget_is_kept(world: &mut World) -> Outcome {
 
 pub fn round_robin(world: &mut World) -> Outcome {
     COUNTERS.iter().for_each(|c| c.store(0, Ordering::Relaxed));
-    world.thread(Spec::at(100), count_up, 0)?;
-    world.thread(Spec::at(100), count_up, 1)?;
-    world.sleep(100)?;
+    let spec = Spec { budget: (5_000, 5_000), ..Spec::at(100) };
+    world.thread(spec, count_up, 0)?;
+    world.thread(spec, count_up, 1)?;
+    world.sleep(200)?;
     ensure!(count(0) > 0 && count(1) > 0);
     ensure!(count(0) < 8 * count(1) && count(1) < 8 * count(0));
     Ok(())
@@ -137,7 +138,7 @@ pub fn consumed(world: &mut World) -> Outcome {
 }
 
 pub fn yield_to(world: &mut World) -> Outcome {
-    let thread = world.thread(Spec::at(100), count_up, 0)?;
+    let thread = world.thread(Spec { budget: (5_000, 5_000), ..Spec::at(100) }, count_up, 0)?;
     world.sleep(5)?;
     let yield_to = |sc| invoke(sc, Label::SchedContextYieldTo, &[], &[]);
     // Lower priority: back at once, with the time consumed.

@@ -34,8 +34,8 @@ fn exchange(world: &mut World, endpoint: u64, through: u64, caps: &[u64], slot: 
     set_caps(caps);
     ENDPOINT.store(through, Ordering::Relaxed);
     receive_path(slot);
-    sys::buffer().caps_or_badges = [91, 92, 93];
     let thread = world.thread(Spec::at(100), sender, 0)?;
+    sys::buffer().caps_or_badges = [91, 92, 93];
     let message = sys::recv(endpoint, reply);
     world.stop_last(thread)?;
     Ok(message)

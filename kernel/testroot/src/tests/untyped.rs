@@ -58,7 +58,7 @@ pub fn errors(world: &mut World) -> Outcome {
 }
 
 pub fn memory_is_zeroed(world: &mut World) -> Outcome {
-    world.map_tables(VSPACE, FREE_VADDR, 3)?;
+    world.map_tables(VSPACE, FREE_VADDR, 2)?;
     let untyped = world.make(ObjectType::Untyped, 12)?;
     let frame = world.slot();
     for round in 0..3 {

@@ -58,7 +58,7 @@ fn probe(world: &mut World, address: u64, write: bool) -> Outcome<Option<u64>> {
 }
 
 pub fn small_page(world: &mut World) -> Outcome {
-    world.map_tables(VSPACE, FREE_VADDR, 3)?;
+    world.map_tables(VSPACE, FREE_VADDR, 2)?;
     let frame = world.map_new_page(FREE_VADDR)?;
     poke(FREE_VADDR, 0x1122);
     // The same frame a second time, elsewhere.
@@ -80,7 +80,7 @@ pub fn small_page(world: &mut World) -> Outcome {
 }
 
 pub fn large_page(world: &mut World) -> Outcome {
-    world.map_tables(VSPACE, FREE_VADDR, 2)?;
+    world.map_tables(VSPACE, FREE_VADDR, 1)?;
     let frame = world.make(ObjectType::LargePage, 0)?;
     ensure_error!(map(frame, VSPACE, FREE_VADDR + 0x1000, 15, DATA_ATTRIBUTES), AlignmentError);
     ensure_ok!(map(frame, VSPACE, FREE_VADDR, 15, DATA_ATTRIBUTES));
@@ -150,7 +150,7 @@ pub fn tables_and_errors(world: &mut World) -> Outcome {
 }
 
 pub fn rights(world: &mut World) -> Outcome {
-    world.map_tables(VSPACE, FREE_VADDR, 3)?;
+    world.map_tables(VSPACE, FREE_VADDR, 2)?;
     let frame = world.map_new_page(FREE_VADDR)?;
     ensure!(probe(world, FREE_VADDR, true)?.is_none());
     ensure_ok!(map(frame, VSPACE, FREE_VADDR, 2, DATA_ATTRIBUTES));
@@ -172,7 +172,7 @@ pub fn rights(world: &mut World) -> Outcome {
 }
 
 pub fn remap_and_replace(world: &mut World) -> Outcome {
-    world.map_tables(VSPACE, FREE_VADDR, 3)?;
+    world.map_tables(VSPACE, FREE_VADDR, 2)?;
     let first = world.map_new_page(FREE_VADDR)?;
     poke(FREE_VADDR, 1);
     // Mapping another page over it succeeds; the first capability is stale then.
@@ -199,7 +199,7 @@ pub fn own_address_space(world: &mut World) -> Outcome {
     ensure_error!(invoke(ASID_POOL, Label::ARMASIDPoolAssign, &[], &[vspace]), InvalidCapability, 1);
     ensure_ok!(copy(slot, vspace));
     // A program of four instructions: call(x0) with its x1 as message info, then spin.
-    world.map_tables(VSPACE, FREE_VADDR, 3)?;
+    world.map_tables(VSPACE, FREE_VADDR, 2)?;
     world.map_tables(vspace, 0x40_0000, 3)?;
     ensure_ok!(map(frame, VSPACE, FREE_VADDR, 15, DATA_ATTRIBUTES));
     let code: [u32; 4] = [0x9280_0087, 0xd400_0001, 0x1400_0000, 0]; // mov x7, #-5; svc #0; b .
@@ -225,9 +225,9 @@ pub fn own_address_space(world: &mut World) -> Outcome {
     ensure_eq!(message.badge, 31);
     ensure_eq!(message.label, 17);
     ensure_eq!(message.word(0), 4711);
-    // Without its address space the thread faults at its next instruction.
+    // The thread holds a copy of the capability; without it it faults at its next instruction.
     ensure_ok!(delete(slot));
-    ensure_ok!(delete(vspace));
+    ensure_ok!(crate::world::revoke(vspace));
     let fault = sys::recv(endpoint, reply);
     ensure_eq!(fault.label, FaultType::VMFault.raw());
     ensure_eq!(fault.word(2), 1);
@@ -259,7 +259,7 @@ pub fn asid_pools(world: &mut World) -> Outcome {
 }
 
 pub fn cache_operations(world: &mut World) -> Outcome {
-    world.map_tables(VSPACE, FREE_VADDR, 3)?;
+    world.map_tables(VSPACE, FREE_VADDR, 2)?;
     let frame = world.map_new_page(FREE_VADDR)?;
     let on_page = [
         Label::ARMPageCleanData,
