@@ -42,7 +42,7 @@ pub fn control_errors(world: &mut World) -> Outcome {
     ensure_error!(invoke(IRQ_CONTROL, Label::IRQIssueIRQHandler, &[40, slot], &[CNODE]), TruncatedMessage);
     ensure_error!(invoke(IRQ_CONTROL, Label::IRQIssueIRQHandler, &[40, slot, 64], &[]), TruncatedMessage);
     ensure_error!(get(MAX_IRQ + 1, slot), RangeError, 0, MAX_IRQ);
-    ensure_error!(get(KERNEL_TIMER_IRQ, slot), RevokeFirst);
+    ensure_error!(get_private(world, KERNEL_TIMER_IRQ, slot), RevokeFirst);
     ensure_error!(get(40, TCB), DeleteFirst);
     ensure_error!(invoke(IRQ_CONTROL, Label::IRQIssueIRQHandler, &[40, slot, 0], &[CNODE]), RangeError, 1, 64);
     let trigger = |irq, t| invoke(IRQ_CONTROL, Label::ARMIRQIssueIRQHandlerTrigger, &[irq, t, slot, 64], &[CNODE]);
