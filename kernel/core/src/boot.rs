@@ -90,7 +90,7 @@ const PAGE: u64 = 4096;
 /// ASID of the root task.
 const ROOT_ASID: u16 = 1;
 /// Most regions, free or device, at any moment.
-const MAX_REGIONS: usize = 128;
+const MAX_REGIONS: usize = 64;
 
 /// A list of disjoint regions, ascending.
 struct Regions {

@@ -539,3 +539,26 @@ impl World {
         self.start(Syscall::Call, root.tcb, Label::TCBSetPriority.raw(), &[priority], &[1]);
     }
 }
+
+impl World {
+    /// As `identify`, leaving the current thread's registers as they are.
+    pub fn identify_quietly(&mut self, cptr: u64) -> u64 {
+        let c = self.running().unwrap();
+        // SAFETY: the current thread's context.
+        let c = unsafe { &*c };
+        let saved: Vec<u64> = c.x.iter().map(|x| x.get()).collect();
+        let pcs = (c.elr.get(), c.fault_ip.get());
+        let tag = self.identify(cptr);
+        for (x, value) in c.x.iter().zip(saved) {
+            x.set(value);
+        }
+        c.elr.set(pcs.0);
+        c.fault_ip.set(pcs.1);
+        tag
+    }
+
+    /// Deletes a slot where that may let another thread run.
+    pub fn delete_waking(&mut self, slot: u64) {
+        self.start(Syscall::Call, 2, Label::CNodeDelete.raw(), &[slot, 64], &[]);
+    }
+}
