@@ -57,8 +57,9 @@ mod server {
                     *signal = channel.signal;
                 }
             }
-            let offset = counter::physical_count().wrapping_sub(counter::virtual_count());
-            // The two readings are some ticks apart: less than a millisecond is not an offset.
+            let virtual_count = counter::virtual_count();
+            let offset = counter::physical_count().wrapping_sub(virtual_count);
+            // The second reading is some ticks later: less than a millisecond is not an offset.
             let frequency = counter::frequency();
             let offset = if offset < frequency / 1000 { 0 } else { offset };
             Timer { deadlines: Deadlines::new(), signals, frequency, offset }

@@ -38,7 +38,8 @@ pub fn run(env: &'static Env) -> ! {
     checks.time();
     checks.failures();
     checks.on_demand();
-    let _ = writeln!(Console, "selftest: {} passed; {} failed", checks.passed, checks.failed);
+    let verdict = if checks.failed == 0 { "PASS" } else { "FAIL" };
+    let _ = writeln!(Console, "selftest: {verdict}, {} passed, {} failed", checks.passed, checks.failed);
     debug::halt()
 }
 
