@@ -196,9 +196,9 @@ impl Cluster {
     }
 
     /// Waits until the service answers a client of the host, at most for `limit`; fails at once if a node that is on now and
-    /// is not one of those that may fail powers itself off. Says how long it took.
+    /// is not one of those that may fail panics or powers itself off. Says how long it took.
     pub fn wait_for_service(&mut self, may_fail: &[u16], limit: Duration) -> Result<Duration> {
-        let start = Instant::now();
+        let (start, mark) = (Instant::now(), self.log.mark());
         let mut expected = self.states();
         expected.retain(|(node, state)| *state == State::On && !may_fail.contains(node));
         loop {
@@ -212,6 +212,10 @@ impl Cluster {
                         self.machine(*node)?.capture().display()
                     );
                 }
+            }
+            let panicked = self.log.since(mark, |line| line.text.contains("panic") && !may_fail.contains(&line.node));
+            if let Some(line) = panicked.first() {
+                bail!("node {}: {}", line.node, line.text);
             }
             if start.elapsed() > limit {
                 bail!("the service at {} did not answer within {:.0} s", service(), limit.as_secs_f64());

@@ -69,8 +69,10 @@ impl Explainer {
         } else {
             return Vec::new();
         };
-        let addresses: Vec<u64> =
+        let mut addresses: Vec<u64> =
             list.split_whitespace().filter_map(|word| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok()).collect();
+        // The end of the chain of frames.
+        addresses.retain(|address| *address != 0);
         programs.explain(&name, &addresses)
     }
 }

@@ -3,7 +3,7 @@
 
 use anyhow::{Result, bail};
 use harness::build::Workspace;
-use harness::log::{Level, Log, Printer};
+use harness::log::{Level, Line, Log, Mark, Printer};
 use harness::machine::{Machine, Spec, State};
 use harness::process;
 use harness::setup::{self, Need};
@@ -136,9 +136,14 @@ fn decoded(
     let log = Log::default();
     log.print(Printer::for_stdout(Level::Debug));
     let capture = workspace.run_directory("boot")?.join("node0.serial");
-    let mut machine = Machine::new(0, spec, &capture, symbols, log);
+    let mut machine = Machine::new(0, spec, &capture, symbols, log.clone());
+    let halted = |line: &Line| line.source.is_empty() && line.text == "node halted";
     machine.start()?;
     while machine.state() != State::Off {
+        if !log.since(Mark::default(), halted).is_empty() {
+            machine.kill()?;
+            bail!("the kernel panicked");
+        }
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             machine.kill()?;
             return Ok(None);

@@ -117,3 +117,82 @@ fn mistakes_in_a_manifest_are_reported_with_file_and_line() {
     }
     std::fs::remove_dir_all(&dir).unwrap();
 }
+
+/// A stand-in for QEMU: answers `--version`, otherwise runs `script`.
+fn fake_qemu(directory: &Path, script: &str) -> PathBuf {
+    let file = directory.join("fake-qemu");
+    let text =
+        format!("#!/bin/sh\n[ \"$1\" = --version ] && echo 'QEMU emulator version 10.0.2' && exit 0\n{script}\n");
+    std::fs::write(&file, text).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    file
+}
+
+/// A command that boots files that exist on a stand-in.
+fn boot_on(fake: &Path) -> Command {
+    let mut command = xtask();
+    command.env("QEMU_SYSTEM_AARCH64", fake).args(["boot", "--kernel", "/bin/sh", "--root-task", "/bin/sh"]);
+    command
+}
+
+#[test]
+fn boot_passes_the_machine_and_ends_as_it_ends() {
+    let dir = directory("boot");
+    let fake = fake_qemu(&dir, "echo \"arguments: $*\"; exit 0");
+    let words = [
+        "--gic",
+        "2",
+        "--cpu",
+        "a53",
+        "--el2",
+        "--smp",
+        "2",
+        "--memory",
+        "512",
+        "--user-counters",
+        "--cnode-bits",
+        "13",
+    ];
+    let (status, text) = said(boot_on(&fake).args(words));
+    assert_eq!(status, Some(0), "{text}");
+    for part in [
+        "virt,gic-version=2,virtualization=on",
+        "-cpu cortex-a53",
+        "-smp 2",
+        "-m 512M",
+        "kernel.user_counters=1 kernel.root_cnode_bits=13",
+    ] {
+        assert!(text.contains(part), "'{part}' is not in:\n{text}");
+    }
+    let fake = fake_qemu(&dir, "exit 3");
+    assert_eq!(said(&mut boot_on(&fake)).0, Some(1));
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
+fn a_machine_is_ended_at_its_time_limit_and_with_its_run() {
+    let dir = directory("limit");
+    let pid_file = dir.join("pid");
+    let fake = fake_qemu(&dir, &format!("echo $$ > {}; exec sleep 1000", pid_file.display()));
+    let machine_runs = || {
+        let pid = std::fs::read_to_string(&pid_file).unwrap_or_default();
+        // A zombie does not run; its command line is empty.
+        std::fs::read(format!("/proc/{}/cmdline", pid.trim())).is_ok_and(|line| line.starts_with(b"sleep"))
+    };
+    let (status, text) = said(boot_on(&fake).args(["--timeout", "1"]));
+    assert_eq!(status, Some(1));
+    assert!(text.contains("after 1 s") && !machine_runs(), "{text}");
+    std::fs::remove_file(&pid_file).unwrap();
+    let mut run = boot_on(&fake).spawn().unwrap();
+    let wait_until = |wanted: bool| {
+        (0..500).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            machine_runs() == wanted
+        })
+    };
+    assert!(wait_until(true), "the machine did not start");
+    run.kill().unwrap();
+    run.wait().unwrap();
+    assert!(wait_until(false), "the machine outlived its run");
+    std::fs::remove_dir_all(&dir).unwrap();
+}
