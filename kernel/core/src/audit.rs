@@ -37,6 +37,15 @@ impl<M: Machine> Kernel<M> {
         self.all_tcbs().map(Ptr::context)
     }
 
+    /// Physical address of the page table that the current thread of core 0 has at `cptr`.
+    pub fn table_paddr(&self, cptr: u64) -> Option<u64> {
+        let slot = crate::cspace::lookup(self.cores[0].current?, cptr).ok()?;
+        match slot.cap() {
+            Cap::PageTable(t) => Some(self.window.paddr(t.table)),
+            _ => None,
+        }
+    }
+
     fn all_tcbs(&self) -> impl Iterator<Item = Ptr<Tcb>> + use<M> {
         core::iter::successors(self.all_threads, |t| t.all_next.get())
     }

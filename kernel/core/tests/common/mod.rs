@@ -562,3 +562,20 @@ impl World {
         self.start(Syscall::Call, 2, Label::CNodeDelete.raw(), &[slot, 64], &[]);
     }
 }
+
+impl World {
+    /// A 4 KiB device frame.
+    pub fn device_frame(&mut self) -> u64 {
+        let info = self.bootinfo_paddr();
+        let device = self.read(info + 168);
+        let slot = self.slot();
+        self.ok(device, Label::UntypedRetype, &[ObjectType::SmallPage.raw(), 0, 0, 0, slot, 1], &[2]);
+        slot
+    }
+
+    /// The last-level descriptor of `vaddr` in the table that `table` denotes.
+    pub fn last_level_entry(&mut self, table: u64, vaddr: u64) -> u64 {
+        let paddr = self.k.table_paddr(table).unwrap();
+        self.read(paddr + 8 * ((vaddr >> 12) & 511))
+    }
+}
