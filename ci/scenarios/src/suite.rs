@@ -122,7 +122,7 @@ impl Suite<'_> {
             ("gic2-a72-smp4", &["--gic", "2", "--cpu", "a72", "--smp", "4"]),
         ];
         let case = |(name, machine): (&str, &[&str])| {
-            let mut words = vec!["boot", "--root-task", "testroot", "--user-counters", "--timeout", "240"];
+            let mut words = vec!["boot", "--root-task", "testroot", "--timeout", "240"];
             words.extend(machine);
             let tests = Verdict::Tests { closing: Some("testroot:") };
             self.xtask(format!("machine/{name}"), 10, &words, tests)

@@ -1,6 +1,17 @@
 //! From the first Rust instruction to the first user instruction: device tree, final page tables, devices, root task, cores.
 //!
 //! Everything handed over by the firmware is a claim: what does not hold is a message on the console and a halted node.
+//!
+//! Boot arguments (words of `/chosen/bootargs`; others are not the kernel's):
+//!
+//! | argument | meaning | default |
+//! | --- | --- | --- |
+//! | `kernel.root_cnode_bits=N` | radix of the root CNode, 12 to 15 | 13 |
+//! | `kernel.domains=N` | number of domains, 2 to 16; 1: the domain scheduler with 4 | one domain |
+//! | `kernel.max_irq=N` | highest interrupt number user land can have | 159, or what the distributor has if below 256 |
+//! | `kernel.cores=N` | use at most so many cores | all, at most 8 |
+//! | `kernel.user_counters=1` | every thread may read the counters and use the physical timer | only threads given the right |
+//! | `kernel.panic=off` | a node that cannot go on switches itself off | its cores spin |
 
 use crate::gic::Gic;
 use crate::layout::{EARLY_DTB, MAX_CORES, PAGE, window};
@@ -26,6 +37,12 @@ core::arch::global_asm!(
 const REFERENCE_MAX_IRQ: u32 = 159;
 /// Radix of the root CNode unless `kernel.root_cnode_bits` says otherwise.
 const ROOT_CNODE_BITS: u32 = 13;
+/// Bounds of that radix: `kernel-core`'s.
+const ROOT_CNODE_RANGE: core::ops::RangeInclusive<u64> = 12..=15;
+/// Domains when the domain scheduler is merely switched on (`kernel.domains` or `kernel.domains=1`).
+const DOMAINS: u64 = 4;
+/// Most domains.
+const MAX_DOMAINS: u64 = 16;
 /// How long a secondary core may take to report, in milliseconds.
 const CORE_START_MS: u64 = 200;
 
@@ -97,6 +114,10 @@ fn start(early: &Early, offset: u64) -> ! {
     psci::init(board.psci);
     panic::set_switch_off(board.bootargs.value("panic") == Some("off"));
     announce(&board, early);
+    if board.bootargs.value("user_counters").is_some_and(|value| value != "0") {
+        fpu::open_counters();
+        fpu::set_rights(0);
+    }
 
     let hz = board.timer_hz.map_or_else(timer::frequency, u64::from);
     if hz == 0 {
@@ -123,6 +144,18 @@ fn start(early: &Early, offset: u64) -> ! {
     let memory = core_regions(&early.memory);
     let reserved_list = core_regions(&reserved);
     let option = |name, default| board.bootargs.number(name).unwrap_or(default);
+    let root_cnode_bits = option("root_cnode_bits", u64::from(ROOT_CNODE_BITS));
+    if !ROOT_CNODE_RANGE.contains(&root_cnode_bits) {
+        refuse!("kernel.root_cnode_bits={root_cnode_bits}: it must be {ROOT_CNODE_RANGE:?}");
+    }
+    let num_domains = match board.bootargs.value("domains") {
+        None => 1,
+        Some("" | "1") => DOMAINS,
+        Some(_) => option("domains", 0),
+    };
+    if !(1..=MAX_DOMAINS).contains(&num_domains) {
+        refuse!("kernel.domains: it must be a number from 1 to {MAX_DOMAINS}");
+    }
     let config = BootConfig {
         memory: memory.as_slice(),
         reserved: reserved_list.as_slice(),
@@ -131,8 +164,8 @@ fn start(early: &Early, offset: u64) -> ! {
         fdt: &blob.bytes()[..blob.used_size()],
         timer_hz: hz,
         num_cores: cores,
-        root_cnode_bits: option("root_cnode_bits", u64::from(ROOT_CNODE_BITS)) as u32,
-        num_domains: option("domains", 1) as usize,
+        root_cnode_bits: root_cnode_bits as u32,
+        num_domains: num_domains as usize,
         max_irq: option("max_irq", u64::from(default_max_irq)).min(u64::from(lines - 1)) as u32,
         timer_irq: board.virtual_timer_irq,
         sgi_targets: kernel.machine.gic.sgi_targets(),

@@ -6,7 +6,7 @@
 use crate::layout::MAX_CORES;
 use core::arch::asm;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use kernel_core::Context;
 use kernel_core::context::FpState;
 use kernel_core::machine::thread_flags;
@@ -60,8 +60,17 @@ pub fn release(core: usize, context: *mut Context) {
     }
 }
 
+/// Rights that every thread has (boot argument `kernel.user_counters`).
+static COMMON_RIGHTS: AtomicU64 = AtomicU64::new(0);
+
+/// Lets every thread read the counters and use the physical timer. Takes effect at the next [`set_rights`] of each core.
+pub fn open_counters() {
+    COMMON_RIGHTS.store(thread_flags::VIRTUAL_COUNTER | thread_flags::PHYSICAL_TIMER, Ordering::Relaxed);
+}
+
 /// Sets what EL0 may do on this core: FP/SIMD (CPACR_EL1) and the generic timer (CNTKCTL_EL1).
 pub fn set_rights(flags: u64) {
+    let flags = flags | COMMON_RIGHTS.load(Ordering::Relaxed);
     // FPEN: 0b11 no trap, 0b01 trap at EL0 only.
     let cpacr: u64 = if flags & thread_flags::FPU_DISABLED != 0 { 1 << 20 } else { 3 << 20 };
     let mut cntkctl: u64 = 0;

@@ -20,7 +20,7 @@ pub const EARLY_DEVICE_SLOT: usize = 260;
 pub const EARLY_DEVICE: u64 = KERNEL_BASE + ((EARLY_DEVICE_SLOT as u64) << 21);
 
 /// Most cores this build runs on.
-pub const MAX_CORES: usize = 4;
+pub const MAX_CORES: usize = kernel_core::MAX_CORES;
 /// Bytes per core: guard page, emergency stack, guard page, stack (from the bottom).
 pub const CORE_STACK_SIZE: usize = 0x10000;
 /// Offset of the second guard page: end of the emergency stack.

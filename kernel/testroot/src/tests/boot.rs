@@ -80,7 +80,7 @@ pub fn untyped_list(world: &mut World) -> Outcome {
 
 pub fn debug_calls(_: &mut World) -> Outcome {
     sys::name_thread(TCB, "testroot");
-    let before = [u64::from(b'\0'), 1, 2, 3, 4, 5, 6, 0, 8];
+    let before = [u64::from(b'\n'), 1, 2, 3, 4, 5, 6, 0, 8];
     let after = sys::svc(kernel_abi::Syscall::DebugPutChar.raw(), before);
     ensure!(after[..7] == before[..7]);
     ensure_eq!(after[8], 8);

@@ -63,9 +63,9 @@ impl Uart {
         unsafe { ((self.0 + offset) as *mut u32).write_volatile(value) };
     }
 
-    /// Sends a byte that shows nothing: raises the transmit interrupt once it has gone.
+    /// Sends a byte that shows little: raises the transmit interrupt once it has gone.
     fn send(&self) {
-        self.write(0, u32::from(b'\r'));
+        self.write(0, u32::from(b'\n'));
     }
 
     fn mask(&self, bits: u32) {
