@@ -161,7 +161,7 @@ fn start(early: &Early, offset: u64) -> ! {
         reserved: reserved_list.as_slice(),
         recycled: &[],
         image,
-        fdt: &blob.bytes()[..blob.used_size()],
+        fdt: blob.bytes(), // trimmed above
         timer_hz: hz,
         num_cores: cores,
         root_cnode_bits: root_cnode_bits as u32,

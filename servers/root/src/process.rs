@@ -2,7 +2,8 @@
 
 use crate::devices::Devices;
 use crate::machine::{
-    ASID_POOL, CNODE, Context, Failure, Machine, PAGE, TCB, Window, copy_to, delete_all, own, retype_all, run,
+    ASID_POOL, CNODE, Context, Failure, IRQ_CONTROL, Machine, PAGE, TCB, Window, copy_to, delete_all, own, retype_all,
+    run,
 };
 use alloc::vec::Vec;
 use ipc_wire::LinkError;
@@ -86,9 +87,7 @@ impl Process {
                 registers.push(devices.frame(machine, page)?);
             }
             let handler = machine.slots(1)?;
-            let get = invoke::irq_control_get_trigger;
-            get(crate::machine::IRQ_CONTROL, device.irq.0, device.irq.1, own(handler))
-                .during("taking the interrupt")?;
+            take_interrupt(own(handler), device.irq)?;
             irq = Some(handler);
         }
         let dma_len = manifest.servers[index].dma;
@@ -341,6 +340,16 @@ impl Process {
         delete_all(&[scratch]);
         word
     }
+}
+
+/// Makes the handler of an interrupt, for the first core: all servers run there.
+fn take_interrupt(dest: Slot, (irq, edge): (u32, bool)) -> Result<(), Failure> {
+    match invoke::irq_control_get_trigger(IRQ_CONTROL, irq, edge, dest) {
+        // A kernel with several cores wants to know whose private interrupt is meant.
+        Err(SysError::IllegalOperation) => invoke::irq_control_get_trigger_core(IRQ_CONTROL, irq, edge, dest, 0),
+        other => other,
+    }
+    .during("taking the interrupt")
 }
 
 /// How a thread is started.

@@ -498,7 +498,13 @@ fn entry(
                 entry.state = State::Failed;
                 say!("`{}` cannot be started: {error}", server.name);
             }
-            Ok(plan) => entry.process = Some(Process::new(machine, devices, manifest, index, plan, device)?),
+            Ok(plan) => match Process::new(machine, devices, manifest, index, plan, device) {
+                Ok(process) => entry.process = Some(process),
+                Err(failure) => {
+                    entry.state = State::Failed;
+                    say!("`{}` cannot be started: {failure}", server.name);
+                }
+            },
         },
     }
     Ok(entry)

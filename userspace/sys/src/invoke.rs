@@ -8,6 +8,7 @@ use crate::message::{self, with_buffer};
 use crate::{CPtr, CapRights, ObjectType, UserContext, VmAttributes};
 use kernel_abi::context::USER_CONTEXT_WORDS;
 use kernel_abi::ext::{CounterAccess, ExtLabel};
+use kernel_abi::label::ARM_IRQ_ISSUE_IRQ_HANDLER_TRIGGER_CORE;
 use kernel_abi::{CNodeData, Label};
 
 /// A capability slot: `index` resolved under `root` to `depth` bits. Depth 64 addresses a one-level CSpace directly.
@@ -184,6 +185,12 @@ pub fn sched_context_unbind(sched_context: CPtr) -> Result<()> {
 pub fn irq_control_get_trigger(control: CPtr, irq: u32, edge: bool, dest: Slot) -> Result<()> {
     let args = [irq as u64, edge as u64, dest.index, dest.depth];
     invoke(control, Label::ARMIRQIssueIRQHandlerTrigger.raw(), &args, &[dest.root]).map(drop)
+}
+
+/// As [`irq_control_get_trigger`], for a private interrupt of a given core: kernels with several cores want it so.
+pub fn irq_control_get_trigger_core(control: CPtr, irq: u32, edge: bool, dest: Slot, core: u64) -> Result<()> {
+    let args = [irq as u64, edge as u64, dest.index, dest.depth, core];
+    invoke(control, ARM_IRQ_ISSUE_IRQ_HANDLER_TRIGGER_CORE.raw(), &args, &[dest.root]).map(drop)
 }
 
 /// Lets the interrupt come again.
