@@ -21,6 +21,9 @@ pub fn report(name: &str, received: &Received, process: &Process, scratch: CPtr)
         Some(FaultType::VMFault) => {
             let (ip, addr, esr) = (mr(vm_fault::IP), mr(vm_fault::ADDR), mr(vm_fault::FSR));
             say!("`{name}` failed at {ip:#x}: {} at address {addr:#x} (esr {esr:#x})", Syndrome(esr));
+            if process.plan.is_below_stack(addr) {
+                say!("  its stack is used up: `stack` in the manifest");
+            }
         }
         Some(FaultType::UserException) => {
             let (ip, esr) = (mr(user_exception::FAULT_IP), mr(user_exception::NUMBER));

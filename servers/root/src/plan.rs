@@ -326,6 +326,11 @@ impl Plan<'_> {
         self.pages.iter().position(|p| p.vaddr == vaddr & !(PAGE - 1))
     }
 
+    /// Whether an address that is not mapped lies where the stack would grow to.
+    pub fn is_below_stack(&self, vaddr: u64) -> bool {
+        (map::STACK_TOP - map::STACK_MAX..map::STACK_TOP).contains(&vaddr) && self.page_at(vaddr).is_none()
+    }
+
     /// The environment that the server will find.
     pub fn environment(
         &self,
@@ -463,6 +468,7 @@ mod tests {
         assert!(plan.pages[3].data.is_empty());
         assert_eq!(plan.page_at(map::STACK_TOP - 8), Some(4 + 15));
         assert_eq!(plan.page_at(map::STACK_TOP - 0x1_0000 - 1), None, "guard below the stack");
+        assert!(plan.is_below_stack(map::STACK_TOP - 0x1_0000 - 1) && !plan.is_below_stack(map::STACK_TOP - 8));
         assert_eq!(plan.pages[plan.ipc_page].vaddr, map::IPC_BUFFER);
 
         // One top table, 4 of 1 GiB (image, IPC and stack, heap, regions), and for 4 KiB pages: image, IPC, stack, heap, regions.
