@@ -779,7 +779,6 @@ impl FileCore {
                 pending.state = State::Proposed { token: 0, at: self.now };
                 return;
             }
-            Err(ProposeError::TooLong) => Err(FileError::BadName),
             Err(ProposeError::Refused(OpError::Exists)) => Err(FileError::Exists),
             Err(ProposeError::Refused(OpError::NotFound)) => Err(FileError::NotFound),
             Err(ProposeError::Refused(_)) => Err(FileError::Refused),
