@@ -10,7 +10,7 @@
 //!   before anybody looks at them. A peer that writes nonsense loses its own records ([`PopError::Corrupt`]) and harms nobody.
 //! * No operation blocks, allocates, or loops longer than one record.
 //!
-//! Restart: [`Duplex::attach`] raises this side's generation and drops what its predecessor had not read.
+//! Restart: [`Duplex::attach`] raises this side's generation and drops what its predecessor, if any, had not read.
 //! The other side sees [`Consumer::peer_generation`] change and repeats what it still wants; a protocol whose requests must not be
 //! reordered across that point (the block driver's) puts a marker record in front.
 //!
@@ -321,7 +321,8 @@ pub struct Duplex<'a> {
 }
 
 impl Duplex<'_> {
-    /// Attaches one side to a shared region: raises its generation, drops what a predecessor had not read, asks for signals.
+    /// Attaches one side to a shared region: raises its generation, drops what a predecessor had not read, asks for signals. The first
+    /// to attach finds what the peer has sent before.
     ///
     /// # Safety
     /// `base..base+len` is memory shared by exactly two processes (or threads), mapped readable and writable for the life of the
@@ -338,7 +339,13 @@ impl Duplex<'_> {
             Side::Server => (second, first),
         };
         let tail = tx.header().tail.load(Ordering::Acquire) & !(ALIGN as u32 - 1);
-        let head = rx.header().tail.load(Ordering::Acquire) & !(ALIGN as u32 - 1);
+        // What came before there was any consumer is for us; what a predecessor had not read is not.
+        let unread = if rx.header().consumer_generation.load(Ordering::Relaxed) == 0 {
+            &rx.header().head
+        } else {
+            &rx.header().tail
+        };
+        let head = unread.load(Ordering::Acquire) & !(ALIGN as u32 - 1);
         rx.header().head.store(head, Ordering::Release);
         rx.header().awake.store(0, Ordering::Relaxed);
         bump(&rx.header().consumer_generation);

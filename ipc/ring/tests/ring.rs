@@ -100,6 +100,18 @@ fn a_restarted_peer_is_noticed_and_goes_on() {
 }
 
 #[test]
+fn the_first_consumer_finds_what_was_sent_before_it_came() {
+    let mut memory = Memory::new(4096);
+    let mut c = memory.attach(Side::Client);
+    c.tx.push(&[b"early"]).unwrap();
+    let mut s = memory.attach(Side::Server);
+    let mut buffer = [0; 16];
+    assert_eq!(s.rx.pop(&mut buffer), Some(Ok(5)));
+    assert_eq!(&buffer[..5], b"early");
+    assert!(s.rx.is_empty());
+}
+
+#[test]
 fn a_hostile_peer_loses_only_its_own_records() {
     let mut seed = 7;
     let mut corrupt = 0;

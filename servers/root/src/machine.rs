@@ -134,6 +134,11 @@ impl Machine {
         Ok(Machine { slots, memory, device_memory, objects: None, sched_control })
     }
 
+    /// Empty slots that are left.
+    pub fn slots_left(&self) -> u64 {
+        self.slots.end - self.slots.next
+    }
+
     /// A run of empty slots, for good.
     pub fn slots(&mut self, count: u64) -> Result<CPtr, Failure> {
         self.slots.take(count)

@@ -138,7 +138,7 @@ impl Supervisor {
                 self.start_or_complain(index);
             }
         }
-        say!("{} MiB free", self.machine.memory.available() >> 20);
+        say!("{} MiB and {} capability slots left", self.machine.memory.available() >> 20, self.machine.slots_left());
         loop {
             let waiting = self.entries.iter().any(|e| e.state == State::Waiting);
             self.tick.set(waiting);
