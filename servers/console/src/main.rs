@@ -36,7 +36,7 @@ mod server {
         loop {
             match events.next(&mut message) {
                 Event::Call(call) => {
-                    events.dispatch(call, &message, |incoming, reply| console::dispatch(&mut front, &incoming, reply));
+                    events.dispatch(call, &message, |incoming, reply| console::dispatch(&mut front, incoming, reply));
                 }
                 Event::Signals(bits) if bits & irq.mask() != 0 => {
                     front.console.uart().acknowledge();

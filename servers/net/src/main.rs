@@ -41,7 +41,7 @@ mod server {
         loop {
             match events.next(&mut message) {
                 Event::Call(call) => {
-                    events.dispatch(call, &message, |incoming, reply| net::dispatch(&mut driver, &incoming, reply));
+                    events.dispatch(call, &message, |incoming, reply| net::dispatch(&mut driver, incoming, reply));
                 }
                 Event::Signals(bits) => {
                     if bits & irq.mask() != 0 {
