@@ -15,7 +15,7 @@ use smi_cluster::Vid;
 /// How badges are put together: `object << 16 | client` (the runtime's convention).
 const CLIENT_BITS: u32 = 16;
 /// Most bytes that one `recv` or `send` moves.
-pub const MAX_IO: usize = 32 * 1024;
+pub const MAX_IO: usize = stream::IO_MAX as usize;
 /// Most events that one `poll` gives.
 pub const MAX_EVENTS: usize = 256;
 

@@ -122,8 +122,9 @@ impl<W: Way> Sockets for IpcSockets<W> {
     }
 
     fn recv(&mut self, object: u32, buffer: &mut [u8]) -> Received {
-        let Some((_, stream)) = self.streams.get_mut(&object) else { return Received::End };
-        match stream.recv(buffer) {
+        let Some((_, client)) = self.streams.get_mut(&object) else { return Received::End };
+        let len = buffer.len().min(stream::IO_MAX as usize);
+        match client.recv(&mut buffer[..len]) {
             Ok(0) => Received::End,
             Ok(count) => Received::Bytes((count as usize).min(buffer.len())),
             Err(CallError::Server(stream::Error::WouldBlock)) => Received::Nothing,
@@ -132,8 +133,8 @@ impl<W: Way> Sockets for IpcSockets<W> {
     }
 
     fn send(&mut self, object: u32, data: &[u8]) -> Option<usize> {
-        let (_, stream) = self.streams.get_mut(&object)?;
-        match stream.send(data) {
+        let (_, client) = self.streams.get_mut(&object)?;
+        match client.send(&data[..data.len().min(stream::IO_MAX as usize)]) {
             Ok(count) => Some((count as usize).min(data.len())),
             Err(CallError::Server(stream::Error::WouldBlock)) => Some(0),
             Err(_) => None,
