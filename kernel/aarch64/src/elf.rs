@@ -195,6 +195,7 @@ mod tests {
         let file = elf(0x40_0010, &[(0x40_0010, b"code", 4), (0x40_2000, b"data", 0x1001)]);
         let program = parse(&file).unwrap();
         assert_eq!(program.image, Region { start: 0x40_0000, end: 0x40_4000 });
+        assert_eq!(program.entry, 0x40_0010);
         let mut memory = vec![0xaa; 0x4000];
         load(&program, &file, &mut memory);
         assert_eq!(&memory[0x10..0x14], b"code");

@@ -66,7 +66,7 @@ mod bare {
         println!("testroot: started, {} cores", info.num_nodes);
         let mut world = World::new(info);
         let selected = option_env!("TESTROOT_ONLY").unwrap_or("");
-        world.start_watchdog(watchdog);
+        world.start_helpers(watchdog);
         let (mut passed, mut failed) = (0, 0);
         for (name, test) in tests::ALL {
             if !name.contains(selected) {

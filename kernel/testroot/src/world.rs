@@ -6,6 +6,7 @@
 use crate::report::Outcome;
 use crate::sys::{self, Message, invoke};
 use core::ptr::addr_of;
+use core::sync::atomic::{AtomicU64, Ordering};
 use kernel_abi::ext::ExtLabel;
 use kernel_abi::{BootInfo, Label, ObjectType};
 
@@ -47,6 +48,9 @@ struct ThreadMemory {
     stack: [u8; THREAD_STACK],
 }
 
+/// Bytes of a thread's memory: its buffer is at the start, its stack ends at the end.
+pub const THREAD_MEMORY_SIZE: u64 = size_of::<ThreadMemory>() as u64;
+
 static mut THREAD_MEMORY: [ThreadMemory; MAX_THREADS] =
     [const { ThreadMemory { buffer: [0; 4096], stack: [0; THREAD_STACK] } }; MAX_THREADS];
 
@@ -82,6 +86,40 @@ impl Spec {
     }
 }
 
+/// A thread that does one small thing for the tests whenever it is asked to.
+#[derive(Clone, Copy)]
+struct Helper {
+    thread: Thread,
+    /// Starts it.
+    go: u64,
+    /// It signals that it is done.
+    done: u64,
+}
+
+impl Helper {
+    const NONE: Self = Self { thread: Thread { tcb: 0, sc: 0 }, go: 0, done: 0 };
+}
+
+/// What the sleeper waits on and what it signals.
+static SLEEPER: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+/// The same of the runner.
+static RUNNER: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+
+extern "C" fn sleeper(_: u64) -> ! {
+    loop {
+        sys::wait(SLEEPER[0].load(Ordering::Relaxed));
+        sys::yield_now();
+        sys::signal(SLEEPER[1].load(Ordering::Relaxed));
+    }
+}
+
+extern "C" fn runner(_: u64) -> ! {
+    loop {
+        sys::wait(RUNNER[0].load(Ordering::Relaxed));
+        sys::signal(RUNNER[1].load(Ordering::Relaxed));
+    }
+}
+
 /// The root task's possessions.
 pub struct World {
     /// What the kernel has told us.
@@ -92,13 +130,24 @@ pub struct World {
     next: u64,
     threads: usize,
     permanent_threads: usize,
+    sleeper: Helper,
+    runner: Helper,
 }
 
 impl World {
     /// Looks through the boot info for a pool.
     pub fn new(info: &'static BootInfo) -> Self {
-        let mut world =
-            Self { info, pool: 0, base: info.empty.start, next: info.empty.start, threads: 0, permanent_threads: 0 };
+        let slot = info.empty.start;
+        let mut world = Self {
+            info,
+            pool: 0,
+            base: slot,
+            next: slot,
+            threads: 0,
+            permanent_threads: 0,
+            sleeper: Helper::NONE,
+            runner: Helper::NONE,
+        };
         world.pool = world.find_untyped(|bits, device| !device && bits >= 24).expect("no untyped of 16 MiB");
         world
     }
@@ -252,8 +301,9 @@ impl World {
         self.info.user_image_frames.start + (vaddr - IMAGE_BASE) / 4096
     }
 
-    /// Starts the thread that looks after the tests; it has memory of its own.
-    pub fn start_watchdog(&mut self, entry: extern "C" fn(u64) -> !) {
+    /// Starts the threads that are there for all tests: the one that looks after them, and the helpers. Their memory is
+    /// not the tests'.
+    pub fn start_helpers(&mut self, entry: extern "C" fn(u64) -> !) {
         let pool = self.pool;
         self.pool = self.find_untyped(|bits, device| !device && (14..24).contains(&bits)).unwrap_or(pool);
         let spec = Spec { run: false, ..Spec::at(0) };
@@ -265,6 +315,7 @@ impl World {
         }
         let answer = invoke(thread.tcb, Label::TCBResume, &[], &[]);
         assert!(answer.label == 0, "watchdog does not start: error {}", answer.label);
+        self.make_helpers().unwrap_or_else(|fail| panic!("no helpers: {fail}"));
         self.pool = pool;
         self.base = self.next;
         self.permanent_threads = self.threads;
@@ -286,31 +337,40 @@ impl World {
 
     /// Lets all threads with a higher priority than `priority` run until they block: waits for a thread of that priority.
     pub fn let_run(&mut self, priority: u64) -> Outcome {
-        extern "C" fn report(notification: u64) -> ! {
-            sys::signal(notification);
-            exit()
-        }
-        let notification = self.notification()?;
-        let badged = self.badged(notification, 1)?;
-        let thread = self.thread(Spec::at(priority), report, badged)?;
-        ensure_eq!(sys::wait(notification).badge, 1);
-        self.stop_last(thread)
+        ensure_ok!(invoke(self.runner.thread.tcb, Label::TCBSetPriority, &[priority], &[TCB]));
+        sys::signal(self.runner.go);
+        ensure_eq!(sys::wait(self.runner.done).badge, 1);
+        Ok(())
     }
 
     /// Lets everybody else run for about this long. No clock is needed for it: a thread that gives up the budget of its
     /// period runs again when the next one begins.
     pub fn sleep(&mut self, milliseconds: u64) -> Outcome {
-        extern "C" fn sleeper(notification: u64) -> ! {
-            sys::yield_now();
-            sys::signal(notification);
-            exit()
-        }
-        let notification = self.notification()?;
-        let badged = self.badged(notification, 1)?;
-        let spec = Spec { budget: (500, milliseconds * 1000), ..Spec::at(254) };
-        let thread = self.thread(spec, sleeper, badged)?;
-        ensure_eq!(sys::wait(notification).badge, 1);
-        self.stop_last(thread)
+        let words = [500, milliseconds * 1000, 0, 0, 0];
+        let control = self.info.sched_control.start;
+        ensure_ok!(invoke(control, Label::SchedControlConfigureFlags, &words, &[self.sleeper.thread.sc]));
+        sys::signal(self.sleeper.go);
+        ensure_eq!(sys::wait(self.sleeper.done).badge, 1);
+        Ok(())
+    }
+
+    /// Makes a helper thread with its two notifications; `which` are the words it finds them in.
+    fn make_helper(&mut self, which: &[AtomicU64; 2], spec: Spec, entry: extern "C" fn(u64) -> !) -> Outcome<Helper> {
+        let (go, done) = (self.notification()?, self.notification()?);
+        which[0].store(go, Ordering::Relaxed);
+        which[1].store(self.badged(done, 1)?, Ordering::Relaxed);
+        let go = self.badged(go, 1)?;
+        let thread = self.thread(spec, entry, 0)?;
+        Ok(Helper { thread, go, done })
+    }
+
+    fn make_helpers(&mut self) -> Outcome {
+        let spec = Spec { budget: (500, 1000), ..Spec::at(254) };
+        self.sleeper = self.make_helper(&SLEEPER, spec, sleeper)?;
+        self.runner = self.make_helper(&RUNNER, Spec::at(1), runner)?;
+        sys::name_thread(self.sleeper.thread.tcb, "sleeper");
+        sys::name_thread(self.runner.thread.tcb, "runner");
+        Ok(())
     }
 
     /// Undoes everything a test has made.

@@ -14,6 +14,7 @@ const SPECIAL: u32 = 1020;
 const PRIORITY: u32 = 0xa0a0_a0a0;
 
 /// The machine's interrupt controller.
+#[allow(clippy::large_enum_variant, reason = "there is one, in a static")]
 pub enum Gic {
     /// Not initialised.
     None,

@@ -7,6 +7,7 @@ mod boot;
 mod cnode;
 mod endpoint;
 mod fault;
+mod fuzz;
 mod irq;
 mod notification;
 mod processor;
@@ -45,5 +46,6 @@ tests! {
     sched: budget_is_kept, round_robin, configure_errors, bind_and_unbind, consumed, yield_to, yield_rotates, domains,
         replenishment;
     processor: fp_registers, fp_disabled, counter_rights, hidden_registers, general_registers;
+    fuzz: random_calls;
     smp: other_core_runs, call_across, kill_across;
 }
