@@ -46,6 +46,15 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
+    /// Refills (time, amount) of the scheduling context that thread `reader` has at `cptr`.
+    pub fn refills(&self, reader: *const Context, cptr: u64) -> Option<Vec<(u64, u64)>> {
+        let reader = self.all_tcbs().find(|t| core::ptr::eq(t.context().as_ptr(), reader))?;
+        match crate::cspace::lookup(reader, cptr).ok()?.cap() {
+            Cap::SchedContext { sc, .. } => Some(sc.refills().collect()),
+            _ => None,
+        }
+    }
+
     fn all_tcbs(&self) -> impl Iterator<Item = Ptr<Tcb>> + use<M> {
         core::iter::successors(self.all_threads, |t| t.all_next.get())
     }

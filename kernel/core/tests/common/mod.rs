@@ -497,8 +497,9 @@ impl World {
         found.unwrap().as_ptr().cast_const()
     }
 
-    /// A round-robin thread that is ready to run.
+    /// A round-robin thread that is ready to run; root goes on, at the highest priority from now.
     pub fn spawn(&mut self, priority: u64) -> Thread {
+        self.ok(1, Label::TCBSetPriority, &[255], &[1]);
         let sc = self.make_sc(10_000, 10_000);
         let t = self.make_thread(priority, sc);
         self.resume(&t);
@@ -577,5 +578,13 @@ impl World {
     pub fn last_level_entry(&mut self, table: u64, vaddr: u64) -> u64 {
         let paddr = self.k.table_paddr(table).unwrap();
         self.read(paddr + 8 * ((vaddr >> 12) & 511))
+    }
+}
+
+impl World {
+    /// Refills of a scheduling context: (ticks from `base`, amount in ticks).
+    pub fn refills(&self, sc: u64, base: u64) -> Vec<(u64, u64)> {
+        let list = self.k.refills(self.root.context, sc).unwrap();
+        list.into_iter().map(|(t, a)| (t.wrapping_sub(base), a)).collect()
     }
 }
