@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | [`stack`] | one TCP/IP instance of one failover group, driven only by [`stack::Stack::step`] |
 //! | [`router`] | ARP, ICMP and forwarding for the service address, a function of the [`view::View`] |
+//! | [`recent`] | last packets of connections, repeated after a move |
 //! | [`view`] | what sockets need of the directory's table: active router, groups, listeners |
 //! | [`peer`] | messages between the socket servers of two nodes |
 //! | [`directory`] | this node's copy of the table |
@@ -26,6 +27,7 @@ extern crate alloc;
 pub mod desk;
 pub mod directory;
 pub mod peer;
+pub mod recent;
 pub mod router;
 
 pub mod server;

@@ -11,6 +11,7 @@
 
 use crate::Nanos;
 use crate::peer::{self, Direction, Message};
+use crate::recent::Recent;
 use crate::router::{Frame, Output, Router};
 use crate::siphash::siphash24;
 use crate::stack::{Answer, Config, ConnId, Input, ListenerId, Packet, Stack, StackError, Touched};
@@ -193,8 +194,12 @@ pub struct SocketServer {
     propose_at: Option<Nanos>,
     proposals: Vec<Proposal>,
     signals: BTreeSet<ClientId>,
-    /// Packets from inside that the stacks answered to; collected until the flush.
+    /// What the stacks want sent; collected until the flush.
     outward: Vec<(GroupId, Packet)>,
+    /// At the router: what was handed inward. At a primary: what came before its service was ready.
+    recent: Recent,
+    /// Groups whose recent packets are to be given again at the flush.
+    again: BTreeSet<GroupId>,
     counters: Counters,
 }
 
@@ -215,6 +220,8 @@ impl SocketServer {
             proposals: Vec::new(),
             signals: BTreeSet::new(),
             outward: Vec::new(),
+            recent: Recent::default(),
+            again: BTreeSet::new(),
             counters: Counters::default(),
             config,
         }
@@ -225,7 +232,7 @@ impl SocketServer {
     /// The directory's table has changed.
     pub fn view(&mut self, now: Nanos, view: View) {
         assert_eq!(view.me, self.config.me);
-        self.reigns.update(&view);
+        self.again.extend(self.reigns.update(&view));
         self.view = view;
         let me = self.config.me;
         let gone: Vec<GroupId> = self.stacks.keys().copied().filter(|g| self.view.primary(*g) != Some(me)).collect();
@@ -248,14 +255,20 @@ impl SocketServer {
         self.router.frame(now, frame, &self.view, &mut output);
         effects.frames.append(&mut output.frames);
         for (group, packet) in output.inward {
-            match self.view.primary(group) {
-                Some(node) if node == self.config.me => self.inward(now, group, &packet),
-                Some(node) => {
-                    self.counters.forwarded += 1;
-                    self.to_peer(node, Direction::Inward, group, &[packet], effects);
-                }
-                None => {}
+            self.recent.note(now, group, &packet);
+            self.hand_in(now, group, packet, effects);
+        }
+    }
+
+    /// Gives a packet from outside to the group's primary.
+    fn hand_in(&mut self, now: Nanos, group: GroupId, packet: Packet, effects: &mut Effects) {
+        match self.view.primary(group) {
+            Some(node) if node == self.config.me => self.inward(now, group, &packet),
+            Some(node) => {
+                self.counters.forwarded += 1;
+                self.to_peer(node, Direction::Inward, group, &[packet], effects);
             }
+            None => {}
         }
     }
 
@@ -280,6 +293,9 @@ impl SocketServer {
     pub fn flush(&mut self, now: Nanos, effects: &mut Effects) {
         if self.propose_at.is_some_and(|at| at <= now) {
             self.reconcile(now);
+        }
+        for group in core::mem::take(&mut self.again) {
+            self.recent.take(now, group).into_iter().for_each(|p| self.hand_in(now, group, p, effects));
         }
         let due: Vec<GroupId> =
             self.stacks.iter().filter(|(_, s)| s.deadline().is_some_and(|at| at <= now)).map(|(g, _)| *g).collect();
@@ -344,6 +360,7 @@ impl SocketServer {
             return Err(CallError::BadObject);
         };
         let handle = self.add(client, group, Kind::Listener(id), port);
+        self.again.insert(group);
         self.reconcile(now);
         Ok(handle)
     }
@@ -448,8 +465,9 @@ impl SocketServer {
             let _ = self.step(now, group, Input::Packet(packet));
             self.observe(group, true);
         } else {
-            // The service is still starting here; the peer will try again.
+            // The service is still starting here.
             self.counters.no_stack += 1;
+            self.recent.note(now, group, packet);
         }
     }
 

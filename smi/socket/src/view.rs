@@ -4,6 +4,7 @@
 //! node has been primary without interruption, which decides whose packets still count.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use smi_cluster::{Epoch, GroupId, NodeId, Vid};
 
 /// One failover group.
@@ -62,16 +63,21 @@ impl View {
 pub struct Reigns(BTreeMap<GroupId, (NodeId, Epoch)>);
 
 impl Reigns {
-    /// Takes a new view into account.
-    pub fn update(&mut self, view: &View) {
+    /// Takes a new view into account; gives the groups that have a new primary.
+    pub fn update(&mut self, view: &View) -> Vec<GroupId> {
+        let mut changed = Vec::new();
         self.0.retain(|id, _| view.groups.contains_key(id));
         for (&id, group) in &view.groups {
             match group.primary {
                 None => drop(self.0.remove(&id)),
                 Some(node) if self.0.get(&id).is_some_and(|(n, _)| *n == node) => {}
-                Some(node) => drop(self.0.insert(id, (node, group.epoch))),
+                Some(node) => {
+                    self.0.insert(id, (node, group.epoch));
+                    changed.push(id);
+                }
             }
         }
+        changed
     }
 
     /// Whether `node`, speaking for `group` in `epoch`, is to be believed.

@@ -54,7 +54,7 @@ impl FakeFiles {
     /// Whether this change is to be left undone, and whether its answer is to be lost.
     fn fate(&mut self) -> (bool, bool) {
         self.changes += 1;
-        if self.timeouts == 0 || self.changes % self.timeouts != 0 {
+        if self.timeouts == 0 || !self.changes.is_multiple_of(self.timeouts) {
             return (false, false);
         }
         let undone = (self.changes / self.timeouts).is_multiple_of(2);
