@@ -129,6 +129,8 @@ impl Suite<'_> {
         };
         let mut cases: Vec<Case> = machines.map(case).into();
         let selftest = ["boot", "--manifest", "images/selftest.toml", "--timeout", "120"];
+        let hello = ["boot", "--manifest", "images/hello.toml", "--until", "Hello, visitor!", "--timeout", "60"];
+        cases.push(self.xtask("machine/hello".into(), 10, &hello, Verdict::Status));
         cases.push(self.xtask("machine/selftest".into(), 10, &selftest, Verdict::Line("selftest: PASS")));
         cases
     }

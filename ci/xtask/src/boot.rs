@@ -53,6 +53,9 @@ pub struct Options {
     /// A raw disk image for the machine.
     #[arg(long, value_name = "FILE")]
     disk: Option<PathBuf>,
+    /// End the machine, with success, when a decoded line contains this; needs `--manifest`.
+    #[arg(long, value_name = "TEXT", requires = "manifest")]
+    until: Option<String>,
     /// End the machine after so many seconds and fail.
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
@@ -100,7 +103,10 @@ pub fn boot(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     let limit = options.timeout.map(Duration::from_secs);
     let deadline = limit.map(|limit| Instant::now() + limit);
     let status = match &options.manifest {
-        Some(manifest) => decoded(workspace, spec, manifest, deadline)?,
+        Some(manifest) => match decoded(workspace, spec, manifest, options.until.as_deref(), deadline)? {
+            End::Said => return Ok(ExitCode::SUCCESS),
+            End::Off(status) => status,
+        },
         None => raw(&spec, deadline)?,
     };
     let Some(status) = status else {
@@ -125,33 +131,43 @@ fn raw(spec: &Spec, deadline: Option<Instant>) -> Result<Option<ExitStatus>> {
     Ok(status)
 }
 
-/// Runs the machine with its logs decoded; `None` if it still ran at the deadline.
+/// How a machine with decoded logs ended.
+enum End {
+    /// It said what it was to say.
+    Said,
+    /// It powered itself off; `None` if it still ran at the deadline.
+    Off(Option<ExitStatus>),
+}
+
+/// Runs the machine with its logs decoded, until it ends or a line contains `until`.
 fn decoded(
     workspace: &Workspace,
     spec: Spec,
     manifest: &Path,
+    until: Option<&str>,
     deadline: Option<Instant>,
-) -> Result<Option<ExitStatus>> {
+) -> Result<End> {
     let symbols = workspace.built_system(manifest)?.symbols;
     let log = Log::default();
     log.print(Printer::for_stdout(Level::Debug));
     let capture = workspace.run_directory("boot")?.join("node0.serial");
     let mut machine = Machine::new(0, spec, &capture, symbols, log.clone());
-    let halted = |line: &Line| line.source.is_empty() && line.text == "node halted";
+    let said = |wanted: &dyn Fn(&Line) -> bool| !log.since(Mark::default(), wanted).is_empty();
     machine.start()?;
     while machine.state() != State::Off {
-        if !log.since(Mark::default(), halted).is_empty() {
-            machine.kill()?;
+        if said(&|line| line.source.is_empty() && line.text == "node halted") {
             bail!("the kernel panicked");
         }
+        if until.is_some_and(|text| said(&|line| line.text.contains(text))) {
+            return Ok(End::Said);
+        }
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            machine.kill()?;
-            return Ok(None);
+            return Ok(End::Off(None));
         }
         std::thread::sleep(Duration::from_millis(10));
     }
     let status = machine.exit_status();
     // Also waits for the last of the serial line.
     machine.kill()?;
-    Ok(status)
+    Ok(End::Off(status))
 }
