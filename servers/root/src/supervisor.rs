@@ -138,7 +138,12 @@ impl Supervisor {
                 self.start_or_complain(index);
             }
         }
-        say!("{} MiB and {} capability slots left", self.machine.memory.available() >> 20, self.machine.slots_left());
+        say!(
+            "all started {} ms after power-up; {} MiB and {} capability slots left",
+            time::now_ns() / 1_000_000,
+            self.machine.memory.available() >> 20,
+            self.machine.slots_left()
+        );
         loop {
             let waiting = self.entries.iter().any(|e| e.state == State::Waiting);
             self.tick.set(waiting);

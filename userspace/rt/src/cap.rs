@@ -150,5 +150,8 @@ fn prepare_receive() {
         }
         table.receive
     });
-    message::set_receive_path(CPtr(map::CAP_CNODE), slot.unwrap_or(0), 64);
+    match slot {
+        Some(slot) => message::set_receive_path(CPtr(map::CAP_CNODE), slot, 64),
+        None => message::set_receive_path(CPtr::NULL, 0, 0), // no CNode, so no slot
+    }
 }

@@ -5,6 +5,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::Write;
 use core::ptr::NonNull;
+use ipc_api::console;
 use ipc_api::selftest::{self, Error, Failure};
 use ipc_api::supervisor::{self, State};
 use ipc_api::timer;
@@ -181,6 +182,14 @@ impl Checks {
         self.check("the supervisor counts", status.is_ok_and(|s| s.restarts == want && s.state == State::Running));
         let killed = supervisor.kill("timer").is_ok();
         self.check("the timer is killed and back", killed && self.server("server").later(1_000_000).is_ok());
+        let mut console = console::Client::new(self.channel("console").transport());
+        let told = console.write("the console is about to be killed").is_ok();
+        let before = console.stats().map(|s| s.sent);
+        let killed = supervisor.kill("console").is_ok();
+        let after = console.stats().map(|s| s.sent);
+        let fresh = matches!((before, after), (Ok(before), Ok(after)) if after < before);
+        self.check("the console is killed and back", told && killed && fresh);
+        self.check("it takes text again", console.write("the console is back").is_ok());
     }
 
     fn on_demand(&mut self) {
