@@ -1,3 +1,7 @@
 //! SMI manager: directory replica, link endpoint, remote capabilities.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod calls;
