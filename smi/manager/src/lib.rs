@@ -5,3 +5,7 @@
 extern crate alloc;
 
 pub mod calls;
+pub mod names;
+pub mod ports;
+pub mod services;
+pub mod status;
