@@ -135,6 +135,8 @@ pub enum Action {
         from: NodeId,
         /// Port.
         port: PortId,
+        /// The lane it came on.
+        lane: Lane,
         /// To be given back when the message is dealt with.
         receipt: Receipt,
         /// The message.

@@ -199,7 +199,7 @@ impl Peer {
             Received::Datagram { port, bytes } => Action::DeliverDatagram { from, port, bytes },
             Received::Message { stream, bytes } => {
                 let receipt = Receipt { from, session, stream, len: bytes.len() };
-                Action::Deliver { from, port: stream.port, receipt, bytes }
+                Action::Deliver { from, port: stream.port, lane: stream.lane, receipt, bytes }
             }
         }));
     }

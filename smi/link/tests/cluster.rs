@@ -122,7 +122,7 @@ impl Net {
             let node = &mut self.nodes[i];
             match action {
                 Action::FrameOut(bytes) => self.transmit(i, bytes),
-                Action::Deliver { from, port, receipt, bytes } => {
+                Action::Deliver { from, port, receipt, bytes, .. } => {
                     node.inbox.push((from, port, bytes));
                     node.receipts.push_back(receipt);
                 }
