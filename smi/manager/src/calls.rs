@@ -436,6 +436,11 @@ impl Calls {
         }
     }
 
+    /// The resources that calls under way are for.
+    pub fn vids(&self) -> BTreeSet<Vid> {
+        self.outgoing.values().map(|call| call.vid).collect()
+    }
+
     /// The next deadline of an outgoing call.
     pub fn deadline_ns(&self) -> Option<u64> {
         self.outgoing.values().map(|call| call.deadline_ns).min()

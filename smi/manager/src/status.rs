@@ -148,16 +148,15 @@ impl Watch {
         self.epoch
     }
 
-    /// `op` was applied with success, and `table` is the result.
-    pub fn applied(&mut self, op: &Op, table: &Table, out: &mut Vec<Status>) {
-        let epoch = table.op_number();
+    /// Operation number `epoch`, `op`, was applied with success; `table` is the result, or later.
+    pub fn applied(&mut self, epoch: u64, op: &Op, table: &Table, out: &mut Vec<Status>) {
         match op {
             Op::NodeUp { node, .. } => {
-                self.epoch = epoch;
+                self.epoch = self.epoch.max(epoch);
                 out.push(Status::NodeUp { node: *node, epoch });
             }
             Op::NodeDown { node, .. } => {
-                self.epoch = epoch;
+                self.epoch = self.epoch.max(epoch);
                 out.push(Status::NodeDown { node: *node, epoch });
             }
             Op::Synced { .. } | Op::Expel { .. } | Op::Promote { .. } | Op::CreateGroup { .. } => {}
@@ -204,7 +203,7 @@ mod tests {
         let (mut table, mut watch, mut out) = (Table::new(), Watch::new(NodeId(node)), Vec::new());
         for op in ops {
             table.apply(op).unwrap();
-            watch.applied(op, &table, &mut out);
+            watch.applied(table.op_number(), op, &table, &mut out);
         }
         out.iter().map(|s| s.to_string()).collect()
     }
