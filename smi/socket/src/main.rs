@@ -10,7 +10,7 @@ mod server {
     use alloc::vec::Vec;
     use ipc_api::{manager, timer};
     use ipc_ring::{Duplex, Side};
-    use ipc_wire::{Dispatched, RawCap};
+    use ipc_wire::{CallError, Dispatched, LinkError, RawCap};
     use net::{MAX_FRAME, NetClient};
     use smi_cluster::Lane;
     use smi_cluster::identity::External;
@@ -31,8 +31,8 @@ mod server {
     const CONNECTION_BYTES: usize = 56 * 1024;
 
     fn main(env: &'static Env) -> ! {
-        let mut shell = Shell::start(env);
         let mut events = Loop::new(env);
+        let mut shell = Shell::start(env).unwrap_or_else(|error| stay_outside(error, &mut events));
         let mut message = Message::new();
         let mut busy = true;
         loop {
@@ -50,6 +50,17 @@ mod server {
                 None => {}
             }
             busy = shell.turn();
+        }
+    }
+
+    /// The manager says that this node is not in a cluster: there is nothing to serve.
+    fn stay_outside(error: CallError<manager::Error>, events: &mut Loop) -> ! {
+        defmt::warn!("outside the cluster: {}", error);
+        let mut message = Message::new();
+        loop {
+            if let serve::Event::Call(call) = events.next(&mut message) {
+                let _ = events.refuse(call.token, LinkError::NoQuorum);
+            }
         }
     }
 
@@ -100,23 +111,17 @@ mod server {
     }
 
     impl Shell {
-        fn start(env: &'static Env) -> Shell {
+        fn start(env: &'static Env) -> Result<Shell, CallError<manager::Error>> {
             let manager = channel(env, "manager");
             let mut client = manager::Client::new(manager.transport());
-            let external = match client.external() {
-                Ok(e) => {
-                    External { service: e.service, prefix: e.prefix, gateway: e.gateway, virtual_mac: e.virtual_mac }
-                }
-                Err(error) => panic!("external addresses: {error}"),
-            };
-            let random = match client.random() {
-                Ok(bytes) => bytes,
-                Err(error) => panic!("random bytes: {error}"),
-            };
+            let e = client.external()?;
+            let external =
+                External { service: e.service, prefix: e.prefix, gateway: e.gateway, virtual_mac: e.virtual_mac };
+            let random = client.random()?;
             let word = |at: usize| random[at..at + 8].iter().fold(0, |w, b| w << 8 | u64::from(*b));
             let nic = env.channel("net-ext").ok();
             let timer = channel(env, "timer");
-            Shell {
+            Ok(Shell {
                 env,
                 directory: Directory::new(),
                 server: None,
@@ -133,7 +138,7 @@ mod server {
                 next_token: 1,
                 dropped: 0,
                 routing: false,
-            }
+            })
         }
 
         fn call(&mut self, incoming: &ipc_wire::Incoming<'_>, buffer: &mut [u8]) -> Dispatched {

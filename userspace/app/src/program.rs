@@ -81,14 +81,15 @@ pub fn serve(
     }
 }
 
-/// Gives this server its name. If that must wait (no quorum yet, manager not up), sets the alarm for the next attempt.
+/// Gives this server its name. If that must wait (no quorum yet, manager not up, another node's
+/// server has the name: this one then stands by), sets the alarm for the next attempt.
 fn export(env: &Env, to_manager: &Channel, name: &str) -> bool {
     match manager::Client::new(to_manager.transport()).export(name) {
         Ok(_) => {
             defmt::info!("exported as {}", Str::<64>::truncated(name));
             true
         }
-        Err(CallError::Server(error @ (manager::Error::BadName | manager::Error::NoPort | manager::Error::Taken))) => {
+        Err(CallError::Server(error @ (manager::Error::BadName | manager::Error::NoPort))) => {
             panic!("cannot be exported as {name}: {error}")
         }
         Err(error) => {

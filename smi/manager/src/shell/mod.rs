@@ -29,7 +29,7 @@ const FRAME_BATCH: usize = 64;
 /// The process's entry.
 pub fn main(env: &'static Env) -> ! {
     let mut events = Loop::new(env);
-    let mut shell = match start::start(env, &mut events) {
+    let mut shell = match start::start(env) {
         Ok(shell) => shell,
         Err(unfit) => start::stay_outside(env, &unfit, &mut events),
     };

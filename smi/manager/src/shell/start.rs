@@ -8,7 +8,7 @@ use block::{BLOCK_SIZE, BlockClient, Event as BlockEvent, Token};
 use core::ptr::NonNull;
 use ipc_api::{console, supervisor, timer};
 use ipc_ring::{Duplex, Side};
-use ipc_wire::{LinkError, Str};
+use ipc_wire::Str;
 use net::NetClient;
 use smi_cluster::NodeId;
 use smi_cluster::identity::Identity;
@@ -17,11 +17,11 @@ use smi_core::table::Name;
 use smi_manager::boot::{self, Unfit};
 use smi_manager::services::Service;
 use smi_manager::{Config, Manager};
-use smi_rt::serve::{Event, Loop, Message};
+use smi_rt::serve::Loop;
 use smi_rt::session::RegionSession;
 use smi_rt::sys::debug;
 use smi_rt::transport::{ChannelExt, ChannelTransport};
-use smi_rt::{Channel, Env, time};
+use smi_rt::{CPtr, Channel, Env, time};
 
 /// The block driver's client as the manager uses it.
 type Client = BlockClient<'static, RegionSession>;
@@ -47,7 +47,7 @@ pub(super) fn ring(channel: &Channel, side: Side) -> Duplex<'static> {
 }
 
 /// Reads the disk, decides whether this node joins, and builds the shell.
-pub(super) fn start(env: &'static Env, events: &mut Loop) -> Result<Shell, Outside> {
+pub(super) fn start(env: &'static Env) -> Result<Shell, Outside> {
     let net_channel = channel(env, "net-int");
     let card = ipc_api::net::Client::new(net_channel.transport()).mac();
     let Ok(card) = card else { panic!("the internal network card does not answer") };
@@ -57,7 +57,7 @@ pub(super) fn start(env: &'static Env, events: &mut Loop) -> Result<Shell, Outsi
 
     let geometry = ipc_api::block::Client::new(block_channel.transport()).geometry();
     let disk_blocks = geometry.map_err(|_| outside(None, Unfit::Disk))?.disk_blocks;
-    let mut blocks = Reader { client: &mut client, channel: &block_channel, events };
+    let mut blocks = Reader { client: &mut client, channel: &block_channel, notification: env.notification() };
     blocks.ready();
     let head = blocks.read(0, 3).ok_or(outside(None, Unfit::Disk))?;
     let (first, boots) = head.split_at(BLOCK_SIZE);
@@ -113,17 +113,16 @@ pub(super) fn stay_outside(env: &Env, outside: &Outside, events: &mut Loop) -> !
     refuse_all(events)
 }
 
-/// Block I/O before there is a manager: one request at a time. Calls of clients that come too early are refused.
+/// Block I/O before there is a manager: one request at a time.
 struct Reader<'a> {
     client: &'a mut Client,
     channel: &'a Channel,
-    events: &'a mut Loop,
+    notification: CPtr,
 }
 
 impl Reader<'_> {
     /// Waits for an event of the driver.
     fn wait(&mut self) -> BlockEvent {
-        let mut message = Message::new();
         loop {
             if let Some(event) = self.client.poll() {
                 return event;
@@ -131,9 +130,8 @@ impl Reader<'_> {
             if self.client.wants_signal() {
                 smi_rt::notify(self.channel);
             }
-            if let Event::Call(call) = self.events.next(&mut message) {
-                let _ = self.events.refuse(call.token, LinkError::Busy);
-            }
+            // Calls wait in the kernel's queue until there is a manager to answer them.
+            smi_rt::sys::wait(self.notification);
         }
     }
 
