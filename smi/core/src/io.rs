@@ -91,8 +91,8 @@ pub enum Action {
         /// What it did here, and does on every copy.
         result: Result<Outcome, OpError>,
     },
-    /// The table was replaced as a whole (after a start, or to catch up): followers need a new copy of
-    /// the node's table.
+    /// The table was replaced as a whole (after a start, or to catch up): followers need a new copy of the node's table. Comes after
+    /// every [`Action::Applied`] of the same step; those operations are in the copy already.
     Installed,
     /// The answer to [`Event::Propose`].
     Proposed {

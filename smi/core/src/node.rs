@@ -15,6 +15,7 @@ use crate::vsr::replica::Replica;
 use crate::vsr::{Stats, Status};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use core::fmt;
 use smi_cluster::{MAX_NODES, NodeId};
 
 /// A node joins when it is at most so many operations behind the primary.
@@ -86,7 +87,9 @@ impl Node {
         self.out.extend(self.replica.take_out());
         self.answer();
         self.tell();
-        core::mem::take(&mut self.out)
+        let mut out = core::mem::take(&mut self.out);
+        order_installed(&mut out);
+        out
     }
 
     // ---- what users may know ----
@@ -160,10 +163,15 @@ impl Node {
         record.is_some_and(|r| r.state == NodeState::Up && r.boot == self.config.boot)
     }
 
+    /// As a primary that holds a lease or may hold one: when it begins.
     fn quorum_contact(&self) -> Option<u64> {
-        let leads = self.replica.is_primary() && !self.replica.is_abdicating();
-        let contact = || self.lease.quorum_contact(self.replica.view(), self.now, self.replica.quorum());
-        if leads { contact() } else { None }
+        let leads = self.replica.is_primary() && self.replica.is_settled() && !self.replica.is_abdicating();
+        if leads { self.contact() } else { None }
+    }
+
+    /// When a quorum of the view that this node leads was last proved to be in touch.
+    fn contact(&self) -> Option<u64> {
+        self.lease.quorum_contact(self.replica.view(), self.now, self.replica.quorum())
     }
 
     // ---- inputs ----
@@ -189,12 +197,14 @@ impl Node {
         self.detector.heard(from, self.now);
         match message {
             Message::Request { request, body } => self.on_request(from, request, body),
-            Message::Heartbeat { view, commit, sent, echo, echo_boot } => {
+            Message::Heartbeat { view, commit, sent, echo, incarnation } => {
                 if !self.replica.is_voter(from) || self.replica.primary_of(view) != from {
                     self.refused += 1;
                     return;
                 }
-                if echo != 0 && echo_boot == self.config.boot {
+                // A lease for another life of this node, or for one that its table does not know yet, is none.
+                let current = self.table().node(self.config.node).is_some_and(|r| r.incarnation == incarnation);
+                if echo != 0 && current && self.has_joined() {
                     self.lease.returned(echo, self.now);
                 }
                 self.replica.on_commit(from, view, commit);
@@ -212,7 +222,7 @@ impl Node {
         let membership = matches!(body, Op::NodeUp { .. } | Op::NodeDown { .. });
         if request.node != from || membership {
             self.refused += 1;
-        } else if !self.replica.is_abdicating() {
+        } else {
             self.replica.propose(Some(request), body);
         }
     }
@@ -280,7 +290,7 @@ impl Node {
 
     fn lead(&mut self) {
         let (since, _) = self.replica.lead_since();
-        let contact = self.quorum_contact();
+        let contact = self.contact();
         if self.now >= contact.unwrap_or(0).max(since) + self.config.timing.detect_ns {
             // Heard by all and hearing nobody would be worst: then nobody else would lead.
             self.replica.abdicate();
@@ -288,7 +298,7 @@ impl Node {
         if self.replica.is_abdicating() {
             return;
         }
-        let leased = contact.is_some_and(|stamp| self.now < stamp + self.config.timing.lease_ns);
+        let leased = self.quorum_contact().is_some_and(|stamp| self.now < stamp + self.config.timing.lease_ns);
         if self.now >= self.next_heartbeat {
             self.next_heartbeat = self.now + self.config.timing.heartbeat_ns;
             self.heartbeat(leased);
@@ -308,12 +318,25 @@ impl Node {
             if to == self.config.node {
                 continue;
             }
-            let last = self.peers.get(&to).map(|p| (p.beat.sent, p.beat.boot));
-            let (echo, echo_boot) = last.filter(|_| leased).unwrap_or((0, 0));
+            let (echo, incarnation) = self.renewal(to).filter(|_| leased).unwrap_or((0, 0));
             let (view, commit) = (self.replica.view(), self.replica.commit());
-            let heartbeat = Message::Heartbeat { view, commit, sent: self.now.max(1), echo, echo_boot };
+            let heartbeat = Message::Heartbeat { view, commit, sent: self.now.max(1), echo, incarnation };
             self.out.push(Action::Send { to, bytes: heartbeat.encode() });
         }
+    }
+
+    /// What renews a member's lease: its last time stamp, and its incarnation. Nothing for who is not a member or about to be none.
+    fn renewal(&self, node: NodeId) -> Option<(u64, u64)> {
+        let beat = &self.peers.get(&node)?.beat;
+        let record = self.table().node(node)?;
+        let member = record.state == NodeState::Up && record.boot == beat.boot && !self.is_changing(node);
+        member.then_some((beat.sent, record.incarnation))
+    }
+
+    /// Whether a membership operation about this node is under way.
+    fn is_changing(&self, node: NodeId) -> bool {
+        let about = |op: &Op| matches!(op, Op::NodeUp { node: n, .. } | Op::NodeDown { node: n, .. } if *n == node);
+        self.replica.unapplied().any(about)
     }
 
     /// Proposes to take in whoever is there, has caught up, and is not a member in this life.
@@ -356,8 +379,7 @@ impl Node {
 
     /// Proposes a membership operation unless one about the same node is under way.
     fn propose_about(&mut self, node: NodeId, op: Op) {
-        let about = |op: &Op| matches!(op, Op::NodeUp { node: n, .. } | Op::NodeDown { node: n, .. } if *n == node);
-        if !self.replica.unapplied().any(about) {
+        if !self.is_changing(node) {
             self.replica.propose(None, op);
         }
     }
@@ -400,5 +422,23 @@ impl Node {
             self.told_primary = primary;
             self.out.push(Action::Primary(primary));
         }
+    }
+}
+
+/// Puts [`Action::Installed`] behind what was applied in the same step, for the table that users then copy has it all.
+fn order_installed(out: &mut Vec<Action>) {
+    if !out.contains(&Action::Installed) {
+        return;
+    }
+    out.retain(|a| *a != Action::Installed);
+    let place = out.iter().rposition(|a| matches!(a, Action::Applied { .. })).map_or(0, |i| i + 1);
+    out.insert(place, Action::Installed);
+}
+
+/// One line for logs and traces.
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fenced = if self.is_fenced(self.now) { " fenced" } else { "" };
+        write!(f, "{:?}{fenced}, primary {:?}", self.replica, self.primary().map(|n| n.0))
     }
 }

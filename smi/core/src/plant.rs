@@ -30,11 +30,17 @@ pub enum Plant {
     CheckpointEarly,
     /// A view change adopts the first log it hears of, not the best.
     WorstLog,
+    /// A voter follows others out of a view although its primary may hold a lease.
+    IgnorePromise,
+    /// What builds on a snapshot is acknowledged before the snapshot is durable.
+    AckBeforeBase,
+    /// A damaged log entry counts as one that was never written.
+    DamagedIsMissing,
 }
 
 impl Plant {
     /// All planted bugs with their names.
-    pub const ALL: [(&'static str, Plant); 13] = [
+    pub const ALL: [(&'static str, Plant); 16] = [
         ("ack-before-durable", Plant::AckBeforeDurable),
         ("forget-view", Plant::ForgetView),
         ("skip-epoch-bump", Plant::SkipEpochBump),
@@ -48,6 +54,9 @@ impl Plant {
         ("unbounded-queue", Plant::UnboundedQueue),
         ("checkpoint-early", Plant::CheckpointEarly),
         ("worst-log", Plant::WorstLog),
+        ("ignore-promise", Plant::IgnorePromise),
+        ("ack-before-base", Plant::AckBeforeBase),
+        ("damaged-is-missing", Plant::DamagedIsMissing),
     ];
 
     /// The planted bug of this name.

@@ -2,6 +2,7 @@
 //! joining; it is counted once per operation, so choosing for every group costs one pass.
 
 use super::{GroupRecord, Table};
+use crate::plant::{Plant, planted};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use smi_cluster::NodeId;
@@ -43,7 +44,7 @@ impl Loads {
     /// Chooses a node to join if the group has fewer replicas than it wants and one to copy from. True if it did.
     pub(super) fn refill(&mut self, group: &mut GroupRecord) -> bool {
         let wanting = group.members.len() < usize::from(group.degree);
-        if group.members.is_empty() || group.joining.is_some() || !wanting {
+        if group.members.is_empty() || group.joining.is_some() || !wanting || planted(Plant::NeverRefill) {
             return false;
         }
         group.joining = self.take(group);
@@ -60,7 +61,7 @@ impl Table {
         let mut loads = Loads::count(self);
         for (group, changed) in self.groups.values_mut().zip(changed) {
             let refilled = loads.refill(group);
-            if changed || refilled {
+            if (changed || refilled) && !planted(Plant::SkipEpochBump) {
                 group.epoch.0 += 1;
             }
         }

@@ -9,6 +9,7 @@ use super::disk::Mode;
 use super::entry::Entry;
 use super::message::Tail;
 use super::replica::{Replica, Status};
+use core::fmt;
 use smi_cluster::NodeId;
 
 pub(crate) struct Adoption {
@@ -117,5 +118,12 @@ impl Replica {
         if self.primary_of(view) == self.id {
             self.begin_lead();
         }
+    }
+}
+
+impl fmt::Debug for Adoption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (tail, placed) = (&self.tail, if self.placed { ", placed" } else { "" });
+        write!(f, "view {} from {} ({}..{}{placed})", self.view, self.source, tail.commit, tail.op())
     }
 }

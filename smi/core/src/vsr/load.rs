@@ -191,6 +191,7 @@ impl Loader {
                 Place::Entry(slot) => slot,
                 // Everything up to the head was durable when the superblock said so.
                 Place::Empty if op > superblock.head => break,
+                _ if planted(Plant::DamagedIsMissing) => break,
                 Place::Empty | Place::Unreadable => return Loaded::Lost(superblock.sequence),
             };
             // Another view's entry beyond the head: truncated, or an unfinished adoption. Likewise where the chain breaks.

@@ -96,9 +96,9 @@ pub(crate) enum Message {
     Hello { nonce: u64 },
     /// The answer.
     HelloReply { nonce: u64, standing: Standing },
-    /// Primary to every node: I lead this view. `echo` returns the `sent` of the node's last [`Message::Beat`] of boot `echo_boot`, or is
-    /// 0; it is not 0 only while the primary itself is in touch with a quorum.
-    Heartbeat { view: u64, commit: u64, sent: u64, echo: u64, echo_boot: u64 },
+    /// Primary to every node: I lead this view. `echo` returns the `sent` of the node's last [`Message::Beat`], or is 0. It is not 0
+    /// only while the primary itself is in touch with a quorum and the node is a member, in this incarnation.
+    Heartbeat { view: u64, commit: u64, sent: u64, echo: u64, incarnation: u64 },
     /// Every node to the primary (to all voters while it knows none). `echo` returns the `sent` of the heartbeat that it answers.
     Beat(Beat),
 }

@@ -18,6 +18,8 @@ pub const MAX_QUEUE: usize = 64;
 pub(crate) struct Lead {
     /// Since when it leads.
     pub(super) since: u64,
+    /// Op number of the log's end when it began to lead.
+    start: u64,
     /// The primary of the last view before this one that was normal.
     pub(super) previous: Option<NodeId>,
     /// How far each voter's log is durable in this view.
@@ -46,7 +48,8 @@ impl Replica {
     /// Begins to lead the view that it has just become normal in.
     pub(super) fn begin_lead(&mut self) {
         let previous = self.lead.previous;
-        self.lead = Lead { since: self.now, previous, announced: self.commit(), ..Lead::default() };
+        let (since, start) = (self.now, self.log.op());
+        self.lead = Lead { since, start, previous, announced: self.commit(), ..Lead::default() };
         let start = Message::StartView { view: self.view, tail: self.tail() };
         self.broadcast(&start);
     }
@@ -54,6 +57,11 @@ impl Replica {
     /// Since when it leads, and who led before.
     pub(crate) fn lead_since(&self) -> (u64, Option<NodeId>) {
         (self.lead.since, self.lead.previous)
+    }
+
+    /// Whether it has applied all that earlier primaries may have committed: only then does it know who is a member.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.commit() >= self.lead.start
     }
 
     /// How many operations wait for a place in the pipeline.
@@ -74,7 +82,7 @@ impl Replica {
 
     /// Orders an operation, or lets it wait. Does nothing unless primary, or if it is a request that is known already.
     pub(crate) fn propose(&mut self, request: Option<RequestId>, op: Op) {
-        if !self.is_primary() || request.is_some_and(|r| !self.is_new(&r)) {
+        if !self.is_primary() || self.abdicating || request.is_some_and(|r| !self.is_new(&r)) {
             return;
         }
         if self.lead.queue.len() < MAX_QUEUE || planted(Plant::UnboundedQueue) {
@@ -92,6 +100,10 @@ impl Replica {
 
     /// Everything a primary does after an input.
     pub(super) fn lead(&mut self) {
+        if self.abdicating {
+            // Whoever hears nothing from it looks for another.
+            return;
+        }
         self.order_queued();
         self.advance_commit();
         self.order_queued();

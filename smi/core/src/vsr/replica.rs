@@ -17,6 +17,7 @@ use crate::config::{Config, Timing, voters};
 use crate::io::Action;
 use crate::plant::{Plant, planted};
 use alloc::vec::Vec;
+use core::fmt;
 use smi_cluster::NodeId;
 
 /// First token of the journal's reads and writes; the loader's are below.
@@ -192,7 +193,7 @@ impl Replica {
 
     /// Whether what the log builds on is durable: not so while a snapshot from another replica is being written.
     pub(super) fn base_is_durable(&self) -> bool {
-        self.log.base() <= self.durable.checkpoint.op
+        self.log.base() <= self.durable.checkpoint.op || planted(Plant::AckBeforeBase)
     }
 
     /// Whether it is the primary of its view.
@@ -412,5 +413,31 @@ impl Replica {
         if self.votes() {
             assert!(self.log.op() <= self.commit() + PIPELINE as u64, "the pipeline is bounded");
         }
+    }
+}
+
+/// One line for logs and traces.
+impl fmt::Debug for Replica {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:?} view {} (log {}, durable {}) op {} (base {}, durable {}) commit {}/{} checkpoint {} (durable {}{})",
+            self.status,
+            self.view,
+            self.log_view,
+            self.durable.view,
+            self.log.op(),
+            self.log.base(),
+            self.log.durable(),
+            self.commit(),
+            self.commit_max,
+            self.superblock.checkpoint.op,
+            self.durable.checkpoint.op,
+            if self.snapshotting { ", writing" } else { "" },
+        )?;
+        if let Some(adoption) = &self.adoption {
+            write!(f, " adopting {adoption:?}")?;
+        }
+        write!(f, "{}{:?}", if self.abdicating { " abdicating " } else { " " }, self.leaving)
     }
 }

@@ -77,7 +77,7 @@ impl Replica {
     // ---- answering ----
 
     pub(super) fn on_get_log(&mut self, from: NodeId, view: u64, after: u64) {
-        if !self.is_primary() || view != self.view || after >= self.log.op() {
+        if !self.is_primary() || self.abdicating || view != self.view || after >= self.log.op() {
             return;
         }
         if after >= self.log.base() {

@@ -5,6 +5,8 @@ use super::message::{Message, PIPELINE, Tail};
 use super::replica::{Replica, Status};
 use crate::plant::{Plant, planted};
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::fmt;
 use smi_cluster::NodeId;
 
 /// Most detection times that a view is given for its new primary to collect the log.
@@ -71,7 +73,7 @@ impl Replica {
     /// Whether no primary may still hold a lease that counts on this voter to stay in the view. A voter that was just started
     /// does not remember what it promised.
     fn may_leave(&self) -> bool {
-        self.now >= self.promised || self.is_primary() || self.quorum == 1
+        self.now >= self.promised || self.is_primary() || self.quorum == 1 || planted(Plant::IgnorePromise)
     }
 
     /// Follows others into a view that is being prepared.
@@ -250,5 +252,14 @@ impl Replica {
         } else if self.adoption.is_none() {
             self.adoption = Some(Adoption::new(view, from, tail, self.now));
         }
+    }
+}
+
+impl fmt::Debug for Leaving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let logs = self.logs.iter().map(|(n, (view, tail))| (n.0, *view, tail.op()));
+        let logs: Vec<(u16, u64, u64)> = logs.collect();
+        let suspects: Vec<(u16, u64)> = self.suspects.iter().map(|(n, (view, _))| (n.0, *view)).collect();
+        write!(f, "failed {} entered {:?} logs {logs:?} suspects {suspects:?}", self.failed, self.entered)
     }
 }
