@@ -46,6 +46,19 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
+    /// Type of the capability that the thread `reader` has at `cptr`.
+    pub fn tag(&self, reader: *const Context, cptr: u64) -> Option<kernel_abi::CapTag> {
+        let reader = self.all_tcbs().find(|t| core::ptr::eq(t.context().as_ptr(), reader))?;
+        Some(self.identify(reader, cptr))
+    }
+
+    /// Physical address of the slot that the thread `reader` has at `cptr`, and of the object in it (RAM objects only).
+    pub fn locate(&self, reader: *const Context, cptr: u64) -> Option<(u64, Option<u64>)> {
+        let reader = self.all_tcbs().find(|t| core::ptr::eq(t.context().as_ptr(), reader))?;
+        let slot = crate::cspace::lookup(reader, cptr).ok()?;
+        Some((self.window.paddr(slot), slot.cap().memory(self.window).map(|m| m.0)))
+    }
+
     /// Refills (time, amount) of the scheduling context that thread `reader` has at `cptr`.
     pub fn refills(&self, reader: *const Context, cptr: u64) -> Option<Vec<(u64, u64)>> {
         let reader = self.all_tcbs().find(|t| core::ptr::eq(t.context().as_ptr(), reader))?;
