@@ -612,6 +612,7 @@ impl<M: Machine> Kernel<M> {
         self.account(target);
         self.commit(target);
         self.cores[target].current = None;
+        self.cores[target].cur_sc = None;
         if tcb.state() == State::Running {
             // It may be in the middle of a trap that the kernel has not looked at: it will be taken again.
             tcb.set_state(State::Restart);

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
 use common::*;
 use kernel_core::UserFault;
 use kernel_core::abi::{CNodeData, CapTag, Label, MessageInfo, ObjectType, Syscall};
@@ -38,24 +40,50 @@ const TRACE_VADDR: u64 = 0x50_0000;
 struct Trace {
     w: World,
     rng: Rng,
+    cores: usize,
     untypeds: Vec<u64>,
-    /// Untyped with all buffer frames, never revoked.
+    /// TCBs made at the start.
+    crowd: Vec<u64>,
+    /// What was done, for the message of a failing run.
     log: Vec<String>,
+    counts: BTreeMap<(String, bool), u64>,
 }
 
 impl Trace {
     fn new(seed: u64) -> Self {
         let mut rng = Rng(seed);
         let domains = if rng.one_in(3) { 3 } else { 1 };
-        let mut w = World::with(|c| c.num_domains = domains);
+        let cores = 1 + rng.below(3) as usize;
+        let mut w = World::with(|c| {
+            c.num_domains = domains;
+            c.num_cores = cores;
+        });
+        for core in 1..cores {
+            w.k.start_core(core);
+        }
         let untypeds = (0..3).map(|_| w.make(ObjectType::Untyped, 15)).collect();
         // A crowd to begin with.
-        for _ in 0..4 {
+        let mut crowd = Vec::new();
+        for _ in 0..8 {
             let priority = rng.below(4) + 100;
-            w.spawn(priority);
+            crowd.push(w.spawn(priority).tcb);
+        }
+        // Something of everything, spread over the slots.
+        let kinds = [ObjectType::Endpoint, ObjectType::Notification, ObjectType::Reply, ObjectType::SchedContext];
+        let more =
+            [ObjectType::CNode, ObjectType::Tcb, ObjectType::SmallPage, ObjectType::PageTable, ObjectType::VSpace];
+        for (i, kind) in kinds.iter().cycle().take(16).chain(&more).enumerate() {
+            let bits = match kind {
+                ObjectType::SchedContext => 8,
+                ObjectType::CNode => 3,
+                _ => 0,
+            };
+            let slot = FIRST + (i as u64 * 7) % SLOTS;
+            let untyped = w.untyped;
+            w.ok(untyped, Label::UntypedRetype, &[kind.raw(), bits, 0, 0, slot, 1], &[2]);
         }
         w.ok(1, Label::TCBSetPriority, &[101], &[1]);
-        Self { w, rng, untypeds, log: Vec::new() }
+        Self { w, rng, cores, untypeds, crowd, log: Vec::new(), counts: BTreeMap::new() }
     }
 
     fn slot(&mut self) -> u64 {
@@ -66,7 +94,8 @@ impl Trace {
     fn holding(&mut self, tag: CapTag) -> u64 {
         for _ in 0..12 {
             let slot = if self.rng.one_in(5) { 1 + self.rng.below(self.w.next_slot) } else { self.slot() };
-            if self.w.k.tag(self.w.root.context, slot) == Some(tag) {
+            // The root task's own thread and context stay as they are.
+            if slot != 1 && slot != 14 && self.w.k.tag(self.w.root.context, slot) == Some(tag) {
                 return slot;
             }
         }
@@ -77,17 +106,56 @@ impl Trace {
         (0..n).map(|_| self.rng.pick(&[0, 1, 2, 3, 5, 20, 64, 100, 4096, u64::MAX])).collect()
     }
 
+    /// Whether this is to be done: the root task never blocks or faults, so that the trace goes on, and the others mostly
+    /// do not fault, so that they meet.
+    fn spares(&mut self, call: Syscall, cptr: u64) -> bool {
+        let tag = |cptr| self.w.k.tag(self.w.root.context, cptr);
+        let reply = self.w.cur().x[6].get();
+        if !self.w.runs(&self.w.root) {
+            let receives = !matches!(call, Syscall::Call | Syscall::Send | Syscall::NBSend | Syscall::Yield);
+            let waits = matches!(call, Syscall::Wait | Syscall::NBWait | Syscall::NBSendWait);
+            let fine = match tag(cptr) {
+                Some(CapTag::Endpoint) => waits || tag(reply) == Some(CapTag::Reply),
+                Some(CapTag::Notification) => true,
+                _ => false,
+            };
+            return !receives || fine || self.rng.one_in(20);
+        }
+        match call {
+            Syscall::Send | Syscall::Call => tag(cptr) != Some(CapTag::Endpoint),
+            Syscall::NBWait => tag(cptr) == Some(CapTag::Endpoint),
+            Syscall::NBRecv => tag(cptr) == Some(CapTag::Endpoint) && tag(reply) == Some(CapTag::Reply),
+            Syscall::NBSend | Syscall::Yield => true,
+            _ => false,
+        }
+    }
+
     /// Executes a system call of the current thread.
     fn go(&mut self, call: Syscall, cptr: u64, label: u64, words: &[u64], caps: &[u64]) {
+        if !self.spares(call, cptr) {
+            return;
+        }
         let buffer = self.w.running().is_some_and(|c| self.w.buffers.contains_key(&(c as usize)));
         let words = if buffer { words } else { &words[..words.len().min(4)] };
         let caps = if buffer { caps } else { &[] };
-        self.log.push(format!("{call:?} {cptr} label {label} {words:x?} {caps:?}"));
+        self.log.push(format!("core {}: {call:?} {cptr} label {label} {words:x?} {caps:?}", self.w.core));
         self.w.put_message(words, caps);
         self.w.cur().x[0].set(cptr);
         self.w.cur().x[1].set(MessageInfo::new(label, 0, caps.len(), words.len()).0);
         self.w.cur().x[7].set(call.raw() as u64);
+        let me = self.w.running().unwrap();
         self.w.trap_unchecked();
+        self.count(me, call, label);
+    }
+
+    /// Counts what succeeded, to see that the traces do something.
+    fn count(&mut self, me: *const kernel_core::Context, call: Syscall, label: u64) {
+        let done = self.w.running() == Some(me) && MessageInfo(self.w.cur().x[1].get()).label() == 0;
+        let what = match Label::from_raw(label) {
+            Some(l) if call == Syscall::Call => format!("{l:?}"),
+            _ => format!("{call:?}"),
+        };
+        *self.counts.entry((what, done)).or_insert(0) += 1;
     }
 
     fn invoke(&mut self, cptr: u64, label: Label, words: &[u64], caps: &[u64]) {
@@ -96,6 +164,12 @@ impl Trace {
     }
 
     fn step(&mut self) {
+        // Any core may enter the kernel next; sometimes with its reschedule interrupt.
+        self.w.core = self.rng.below(self.cores as u64) as usize;
+        if self.rng.one_in(3) {
+            self.log.push(format!("core {}: reschedule", self.w.core));
+            self.w.k.handle_reschedule(self.w.core);
+        }
         if self.rng.one_in(40) {
             let left = self.rng.below(3) as i64;
             self.w.k.machine.pending_in.set(left);
@@ -106,6 +180,10 @@ impl Trace {
             let ticks = us(self.rng.pick(&[1, 15, 30, 300, 2_000, 12_000]));
             self.log.push(format!("pass {ticks}"));
             return self.w.pass_unchecked(ticks);
+        }
+        // The root task builds and repairs, the others talk.
+        if !self.w.runs(&self.w.root) && !self.rng.one_in(3) {
+            return self.message();
         }
         match self.rng.below(20) {
             0..=4 => self.retype(),
@@ -176,7 +254,11 @@ impl Trace {
                 self.invoke(tcb, Label::TCBSetSpace, &[0, 0], &[ep, node, 3]);
             }
             4..=5 => self.invoke(tcb, Label::TCBSetSchedParams, &[200, priority], &[1, sc, ep]),
-            6..=7 => self.invoke(tcb, Label::TCBResume, &[], &[]),
+            6 => self.invoke(tcb, Label::TCBResume, &[], &[]),
+            7 => {
+                let tcb = self.rng.pick(&self.crowd.clone());
+                self.invoke(tcb, Label::TCBResume, &[], &[]);
+            }
             8 => self.invoke(tcb, Label::TCBSuspend, &[], &[]),
             9 => self.invoke(tcb, Label::TCBSetPriority, &[priority], &[1]),
             10 => self.invoke(tcb, Label::TCBBindNotification, &[], &[n]),
@@ -218,7 +300,7 @@ impl Trace {
             Syscall::NBSendWait,
             Syscall::Yield,
         ]);
-        let label = self.rng.below(3);
+        let label = 0x100 + self.rng.below(3);
         let cur = self.w.cur();
         cur.x[8].set(to);
         cur.x[6].set(reply);
@@ -245,7 +327,7 @@ impl Trace {
                 let budget = self.rng.pick(&[20, 100, 1_000, 10_000]);
                 let period = budget * self.rng.pick(&[1, 2, 10]);
                 let (extra, flags) = (self.rng.below(4), self.rng.below(2));
-                let control = self.w.sched_control_slot();
+                let control = self.w.sched_control_slot() + self.rng.below(self.cores as u64);
                 self.invoke(control, Label::SchedControlConfigureFlags, &[budget, period, extra, 7, flags], &[sc]);
             }
             2 => self.invoke(sc, Label::SchedContextBind, &[], &[object]),
@@ -280,15 +362,16 @@ impl Trace {
             0 => self.invoke(4, Label::IRQIssueIRQHandler, &[irq, slot, 64], &[2]),
             1 => self.invoke(h, Label::IRQSetIRQHandler, &[], &[n]),
             2 => self.invoke(h, Label::IRQAckIRQ, &[], &[]),
+            3 if self.w.runs(&self.w.root) => {}
             3 => {
                 self.log.push("user fault".into());
                 let c = self.w.cur();
                 c.fault_ip.set(c.elr.get());
-                self.w.k.handle_user_fault(0, UserFault::Vm { addr: 1, fsr: 2, instruction: false });
+                self.w.k.handle_user_fault(self.w.core, UserFault::Vm { addr: 1, fsr: 2, instruction: false });
             }
             _ => {
                 self.log.push(format!("irq {irq}"));
-                self.w.k.handle_interrupt(0, irq as u32);
+                self.w.k.handle_interrupt(self.w.core, irq as u32);
             }
         }
     }
@@ -303,7 +386,7 @@ impl Trace {
     }
 }
 
-fn run(seed: u64, steps: usize) {
+fn run(seed: u64, steps: usize) -> BTreeMap<(String, bool), u64> {
     let mut t = Trace::new(seed);
     let mut idle = 0;
     for n in 0..steps {
@@ -312,19 +395,43 @@ fn run(seed: u64, steps: usize) {
             let from = t.log.len().saturating_sub(12);
             panic!("seed {seed} step {n}: {what}\n{}", t.log[from..].join("\n"));
         }
-        idle = if t.w.running().is_some() { 0 } else { idle + 1 };
+        idle = if (0..t.cores).any(|c| t.w.k.current(c).is_some()) { 0 } else { idle + 1 };
         if idle > 20 {
             // Everybody waits for everybody: nothing more can happen.
             break;
         }
     }
+    t.counts
 }
 
 #[test]
 fn many_seeds() {
-    let seeds: u64 = std::env::var("SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(40);
+    let seeds: u64 = std::env::var("SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(20);
+    let mut counts = BTreeMap::new();
     for seed in 0..seeds {
-        run(seed, 400);
+        for (what, n) in run(seed, 400) {
+            *counts.entry(what).or_insert(0) += n;
+        }
+    }
+    println!("{counts:#?}");
+    // The traces must reach the interesting operations, not only their refusals.
+    for label in [
+        Label::UntypedRetype,
+        Label::CNodeCopy,
+        Label::CNodeMint,
+        Label::CNodeMove,
+        Label::CNodeRotate,
+        Label::CNodeDelete,
+        Label::CNodeRevoke,
+        Label::TCBSetSpace,
+        Label::TCBSetSchedParams,
+        Label::SchedControlConfigureFlags,
+        Label::SchedContextBind,
+        Label::ARMPageTableMap,
+        Label::IRQIssueIRQHandler,
+    ] {
+        let done = counts.get(&(format!("{label:?}"), true)).copied().unwrap_or(0);
+        assert!(done > 0, "{label:?} never succeeded");
     }
 }
 
