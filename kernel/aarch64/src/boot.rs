@@ -16,7 +16,7 @@
 use crate::gic::Gic;
 use crate::layout::{EARLY_DTB, MAX_CORES, PAGE, window};
 use crate::mmu::{Builder, MapError};
-use crate::{cache, console, elf, fpu, kprintln, layout, mmu, panic, percore, psci, smp, timer, trap};
+use crate::{cache, console, elf, fpu, kprintln, layout, lock, mmu, panic, percore, psci, smp, timer, trap};
 use bsp_board::{Blob, Board, HEADER_SIZE, MAX_REGIONS, Region, RegionSet, StartMethod, Uart};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel_core::machine::CacheOp;
@@ -128,7 +128,8 @@ fn start(early: &Early, offset: u64) -> ! {
     let cores =
         board.cpus.len().min(MAX_CORES).min(board.bootargs.number("cores").unwrap_or(MAX_CORES as u64).max(1) as usize);
 
-    let mut kernel = trap::lock(0);
+    smp::set_active(cores);
+    let mut kernel = lock::lock(0);
     // SAFETY: mapped by `build_tables`; nobody else has it.
     kernel.machine.gic = unsafe { Gic::init(&early.gic) };
     if !kernel.machine.gic.init_core(0) {
@@ -136,8 +137,7 @@ fn start(early: &Early, offset: u64) -> ! {
     }
     kernel.machine.memory = early.memory;
     kernel.machine.timer_irq = board.virtual_timer_irq;
-    kernel.machine.gic.unmask(board.virtual_timer_irq);
-    smp::set_active(cores);
+    kernel.machine.gic.set_enabled(0, 0, board.virtual_timer_irq, true);
 
     let lines = kernel.machine.gic.lines();
     let default_max_irq = if lines >= 256 { REFERENCE_MAX_IRQ } else { lines - 1 };
@@ -176,7 +176,7 @@ fn start(early: &Early, offset: u64) -> ! {
     drop(kernel);
     start_cores(&board, cores, offset);
     kprintln!("kernel: entering the root task");
-    resume(trap::leave(trap::lock(0), 0))
+    resume(trap::leave(lock::lock(0), 0))
 }
 
 /// Goes to user mode for the first time on this core.
@@ -434,12 +434,12 @@ extern "C" fn secondary_main(core: usize) -> ! {
     fpu::set_rights(0);
     mmu::empty_performance_monitors();
     mmu::empty_user_space();
-    let mut kernel = trap::lock(core);
+    let mut kernel = lock::lock(core);
     smp::set_parked(core, false);
     if !kernel.machine.gic.init_core(core) {
         refuse!("core {core} has no GIC redistributor");
     }
-    kernel.machine.gic.unmask(TIMER_IRQ.load(Ordering::Acquire) as u32);
+    kernel.machine.gic.set_enabled(core, core, TIMER_IRQ.load(Ordering::Acquire) as u32, true);
     timer::set_deadline(u64::MAX);
     kernel.start_core(core);
     STARTED[core].store(true, Ordering::Release);

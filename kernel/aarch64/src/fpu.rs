@@ -1,9 +1,12 @@
 //! FP/SIMD registers: switched with the thread on the way out to user mode, not on every trap (the kernel has no FP code).
 //!
 //! Each core remembers whose registers it holds. With several cores the holder is saved before the core waits for the
-//! kernel lock or idles, so that a thread's registers are in its context whenever another core may look at them.
+//! kernel lock, idles, or runs a thread without FP registers: so a thread's registers are in its context whenever another
+//! core may look at them, for then the thread does not run, and the core it last ran on does something of the above or
+//! has loaded another thread's registers.
 
 use crate::layout::MAX_CORES;
+use crate::smp;
 use core::arch::asm;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
@@ -32,6 +35,10 @@ pub unsafe fn activate(core: usize, context: *mut Context) {
     // SAFETY: by this function's contract.
     unsafe {
         if (*context).flags.get() & thread_flags::FPU_DISABLED != 0 {
+            // Another core may move the owner while this thread runs: its registers must not stay here only.
+            if smp::is_multicore() {
+                park(core);
+            }
             return;
         }
         let old = OWNER[core].load(Ordering::Relaxed);

@@ -70,23 +70,23 @@ impl Machine for Arm {
     }
 
     fn irq_enable(&mut self, core: CoreId, irq: u32) {
-        self.gic.enable(core, irq);
+        self.gic.enable(self.core, core, irq);
     }
 
-    fn irq_disable(&mut self, _core: CoreId, irq: u32) {
-        self.gic.mask(irq);
+    fn irq_disable(&mut self, core: CoreId, irq: u32) {
+        self.gic.set_enabled(self.core, core, irq, false);
     }
 
-    fn irq_hold(&mut self, _core: CoreId, irq: u32) {
-        self.gic.mask(irq);
+    fn irq_hold(&mut self, core: CoreId, irq: u32) {
+        self.gic.set_enabled(self.core, core, irq, false);
     }
 
-    fn irq_ack(&mut self, _core: CoreId, irq: u32) {
-        self.gic.unmask(irq);
+    fn irq_ack(&mut self, core: CoreId, irq: u32) {
+        self.gic.set_enabled(self.core, core, irq, true);
     }
 
-    fn irq_set_trigger(&mut self, _core: CoreId, irq: u32, edge: bool) {
-        self.gic.set_trigger(irq, edge);
+    fn irq_set_trigger(&mut self, core: CoreId, irq: u32, edge: bool) {
+        self.gic.set_trigger(core, irq, edge);
     }
 
     #[inline]

@@ -4,7 +4,7 @@
 //! kernel-core's window on objects) that contains `unsafe`. Bottom up:
 //!
 //! * `asm/boot.s`, [`layout`], [`mmu`]: from the firmware to Rust in the high half of the address space;
-//! * `asm/vectors.s`, [`trap`], [`fpu`]: from user mode to kernel-core and back;
+//! * `asm/vectors.s`, [`trap`], [`fpu`], [`lock`]: from user mode to kernel-core and back;
 //! * [`gic`], [`timer`], [`cache`], [`console`], [`psci`]: devices and system registers, behind [`machine`];
 //! * [`boot`], [`elf`]: reading the device tree, loading the root task, starting cores;
 //! * [`panic`](mod@panic): halting the node.
@@ -27,6 +27,8 @@ mod fpu;
 mod gic;
 #[cfg(target_os = "none")]
 mod layout;
+#[cfg(target_os = "none")]
+mod lock;
 #[cfg(target_os = "none")]
 mod machine;
 #[cfg(target_os = "none")]

@@ -1,8 +1,8 @@
 //! The end: an invariant is broken or the kernel itself has faulted. Says where and what, then halts the node, so that the
 //! cluster takes over: it never limps on.
 
+use crate::lock;
 use crate::percore::PerCore;
-use crate::trap::KERNEL;
 use crate::{console, kprint, kprintln, psci, smp};
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -119,7 +119,7 @@ fn end() -> ! {
     kprint!("core {core}, thread '");
     // SAFETY: this core holds the lock, or it panics outside a kernel entry and nobody else will go on: other cores stop as
     // soon as they want the lock or take an interrupt. Only names are read.
-    let kernel = unsafe { &*KERNEL.as_mut_ptr() };
+    let kernel = unsafe { &*lock::state_of_the_dead() };
     kernel.current_name(core, &mut console::put);
     kprintln!("'\nnode halted");
     if switch_off() {

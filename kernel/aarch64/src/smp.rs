@@ -10,6 +10,8 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 pub const SGI_RESCHEDULE: u32 = 0;
 /// SGI that only brings a core into the kernel.
 pub const SGI_STALL: u32 = 1;
+/// SGI that wakes a core which sleeps until it gets the kernel lock; it is taken back unhandled.
+pub const SGI_WAKE: u32 = 2;
 
 /// How many cores run (or are about to).
 static ACTIVE: AtomicUsize = AtomicUsize::new(1);

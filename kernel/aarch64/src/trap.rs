@@ -1,36 +1,9 @@
 //! From the vectors into kernel-core and back: takes the kernel lock, hands over the event, picks the context to resume.
 
-use crate::machine::Arm;
+use crate::lock::{Locked, lock};
 use crate::{fpu, smp};
 use core::mem::offset_of;
-use core::ops::{Deref, DerefMut};
-use kernel_core::{Context, Kernel, UserFault, context};
-use spin::mutex::{TicketMutex, TicketMutexGuard};
-
-/// The kernel's whole state.
-pub struct State(Kernel<Arm>);
-
-// SAFETY: the pointers inside lead to objects that belong to the kernel alone; whoever holds the lock owns all of them.
-unsafe impl Send for State {}
-
-impl Deref for State {
-    type Target = Kernel<Arm>;
-    fn deref(&self) -> &Kernel<Arm> {
-        &self.0
-    }
-}
-
-impl DerefMut for State {
-    fn deref_mut(&mut self) -> &mut Kernel<Arm> {
-        &mut self.0
-    }
-}
-
-/// The kernel's state behind the big lock.
-pub static KERNEL: TicketMutex<State> = TicketMutex::new(State(Kernel::new(Arm::new())));
-
-/// The kernel, locked by this core.
-pub type Locked = TicketMutexGuard<'static, State>;
+use kernel_core::{Context, UserFault, context};
 
 core::arch::global_asm!(
     include_str!("asm/vectors.s"),
@@ -45,29 +18,6 @@ core::arch::global_asm!(
     trap_irq = sym trap_irq,
     kernel_fault = sym crate::panic::kernel_fault,
 );
-
-/// Takes the kernel lock for `core`.
-#[inline]
-pub fn lock(core: usize) -> Locked {
-    let mut kernel = match KERNEL.try_lock() {
-        Some(kernel) => kernel,
-        None => lock_contended(core),
-    };
-    kernel.machine.core = core;
-    kernel
-}
-
-/// Another core holds the lock: wait for it parked, so that it can rely on this core's user state being saved.
-#[cold]
-fn lock_contended(core: usize) -> Locked {
-    smp::stop_if_panicked();
-    fpu::park(core);
-    smp::set_parked(core, true);
-    let kernel = KERNEL.lock();
-    smp::stop_if_panicked();
-    smp::set_parked(core, false);
-    kernel
-}
 
 /// Ends a kernel entry: waits while there is nothing to run, then returns the context to resume.
 pub fn leave(mut kernel: Locked, core: usize) -> *mut Context {
@@ -104,7 +54,11 @@ fn idle(kernel: Locked, core: usize) -> Locked {
 fn take_interrupt(kernel: &mut Locked, core: usize) {
     match kernel.machine.gic.take() {
         None => {}
-        Some(smp::SGI_RESCHEDULE | smp::SGI_STALL) if smp::is_multicore() => kernel.handle_reschedule(core),
+        Some(smp::SGI_WAKE) if smp::is_multicore() => {}
+        Some(smp::SGI_RESCHEDULE | smp::SGI_STALL) if smp::is_multicore() => {
+            kernel.machine.gic.do_deferred(core);
+            kernel.handle_reschedule(core);
+        }
         Some(irq) => kernel.handle_interrupt(core, irq),
     }
 }

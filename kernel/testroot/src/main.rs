@@ -33,7 +33,7 @@ mod bare {
     use world::World;
 
     /// Seconds a single test may take before the run is given up.
-    const WATCHDOG_SECONDS: u64 = 30;
+    const WATCHDOG_SECONDS: u64 = 100;
 
     /// Number of the test that runs, for the watchdog.
     static RUNNING: AtomicU64 = AtomicU64::new(0);

@@ -23,7 +23,9 @@ register_structs! {
         (0xc00 => config: [ReadWrite<u32>; 64]),
         (0xd00 => _reserved1),
         (0xf00 => sgi: WriteOnly<u32>),
-        (0xf04 => @END),
+        (0xf04 => _reserved2),
+        (0xf10 => clear_sgi: [ReadWrite<u32>; 4]),
+        (0xf20 => @END),
     }
 }
 
@@ -39,6 +41,9 @@ register_structs! {
     }
 }
 
+/// Offset of the SGI register in the distributor.
+pub const SGI_OFFSET: u64 = 0xf00;
+
 /// A GICv2 in use.
 pub struct GicV2 {
     distributor: &'static Distributor,
@@ -46,6 +51,8 @@ pub struct GicV2 {
     lines: u32,
     /// CPU interface number of each core.
     interface: [u8; MAX_CORES],
+    /// Private interrupts that other cores want enabled and disabled: only their own core can reach them.
+    deferred: [(u32, u32); MAX_CORES],
 }
 
 impl GicV2 {
@@ -57,7 +64,7 @@ impl GicV2 {
         // SAFETY: by this function's contract.
         let (distributor, cpu) = unsafe { (&*(distributor as *const Distributor), &*(cpu as *const CpuInterface)) };
         let lines = ((distributor.kind.get() & 31) + 1) * 32;
-        let gic = Self { distributor, cpu, lines, interface: [0; MAX_CORES] };
+        let gic = Self { distributor, cpu, lines, interface: [0; MAX_CORES], deferred: [(0, 0); MAX_CORES] };
         distributor.control.set(0);
         for word in 1..(lines / 32) as usize {
             distributor.clear_enable[word].set(!0);
@@ -115,13 +122,28 @@ impl GicV2 {
         irq
     }
 
-    pub fn enable(&mut self, core: usize, irq: u32) {
+    pub fn route(&mut self, core: usize, irq: u32) {
         if (32..self.lines).contains(&irq) {
             let (word, shift) = ((irq / 4) as usize, irq % 4 * 8);
             let others = self.distributor.target[word].get() & !(0xff << shift);
             self.distributor.target[word].set(others | 1 << self.interface[core] << shift);
         }
-        self.set_enabled(irq, true);
+    }
+
+    pub fn defer(&mut self, core: usize, irq: u32, enabled: bool) {
+        let (on, off) = &mut self.deferred[core];
+        let bit = 1 << irq;
+        (*on, *off) = if enabled { (*on | bit, *off & !bit) } else { (*on & !bit, *off | bit) };
+    }
+
+    pub fn do_deferred(&mut self, own: usize) {
+        let (on, off) = core::mem::take(&mut self.deferred[own]);
+        if off != 0 {
+            self.distributor.clear_enable[0].set(off);
+        }
+        if on != 0 {
+            self.distributor.set_enable[0].set(on);
+        }
     }
 
     pub fn set_enabled(&mut self, irq: u32, enabled: bool) {
@@ -139,6 +161,16 @@ impl GicV2 {
         let (word, bit) = ((irq / 16) as usize, 2u32 << (irq % 16 * 2));
         let old = self.distributor.config[word].get();
         self.distributor.config[word].set(if edge { old | bit } else { old & !bit });
+    }
+
+    /// What to write to the SGI register for `irq` on `core`.
+    pub fn sgi_value(&self, irq: u32, core: usize) -> u64 {
+        u64::from(1 << (16 + self.interface_of(core)) | irq)
+    }
+
+    /// Address and value to take a pending SGI back, from whatever core it came; to be written by the core itself.
+    pub fn unkick_register(&self, irq: u32, _core: usize) -> (u64, u32) {
+        (&raw const self.distributor.clear_sgi[irq as usize / 4] as u64, 0xff << (irq % 4 * 8))
     }
 
     pub fn send_sgi(&mut self, irq: u32, target: u32) {

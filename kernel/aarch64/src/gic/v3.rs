@@ -47,6 +47,8 @@ register_structs! {
         (0x10104 => _reserved4),
         (0x10180 => clear_enable: ReadWrite<u32>),
         (0x10184 => _reserved5),
+        (0x10280 => clear_pending: ReadWrite<u32>),
+        (0x10284 => _reserved8),
         (0x10380 => clear_active: ReadWrite<u32>),
         (0x10384 => _reserved6),
         (0x10400 => priority: [ReadWrite<u32>; 8]),
@@ -194,26 +196,19 @@ impl GicV3 {
         irq as u32 & 0xff_ffff
     }
 
-    /// The calling core's redistributor.
-    fn own(&self) -> Option<&'static Redistributor> {
-        let own = own_affinity();
-        self.affinity.iter().zip(self.redistributor).find_map(|(&a, r)| r.filter(|_| a == own))
-    }
-
-    pub fn enable(&mut self, core: usize, irq: u32) {
+    pub fn route(&mut self, core: usize, irq: u32) {
         if (32..self.lines).contains(&irq) {
             self.distributor.route[irq as usize].set(self.affinity[core]);
         }
-        self.set_enabled(irq, true);
     }
 
-    pub fn set_enabled(&mut self, irq: u32, enabled: bool) {
+    pub fn set_enabled(&mut self, core: usize, irq: u32, enabled: bool) {
         let bit = 1 << (irq % 32);
         if irq >= self.lines {
             return;
         }
         if irq < 32 {
-            let Some(frame) = self.own() else { return };
+            let Some(frame) = self.redistributor[core] else { return };
             if enabled {
                 frame.set_enable.set(bit)
             } else {
@@ -231,10 +226,10 @@ impl GicV3 {
         }
     }
 
-    pub fn set_trigger(&mut self, irq: u32, edge: bool) {
+    pub fn set_trigger(&mut self, core: usize, irq: u32, edge: bool) {
         let bit = 2u32 << (irq % 16 * 2);
         let register = match irq {
-            16..32 => self.own().map(|frame| &frame.config[1]),
+            16..32 => self.redistributor[core].map(|frame| &frame.config[1]),
             32.. if irq < self.lines => Some(&self.distributor.config[(irq / 16) as usize]),
             _ => None,
         };
@@ -243,11 +238,24 @@ impl GicV3 {
         }
     }
 
-    pub fn send_sgi(&mut self, irq: u32, target: u32) {
-        let Some(&affinity) = self.affinity.get(target as usize) else { return };
+    /// What to write to ICC_SGI1R_EL1 for `irq` on `core`.
+    pub fn sgi_value(&self, irq: u32, core: usize) -> u64 {
+        let affinity = self.affinity[core];
         let (a0, a1, a2, a3) = (affinity & 15, affinity >> 8 & 0xff, affinity >> 16 & 0xff, affinity >> 32 & 0xff);
         let range = affinity >> 4 & 15;
-        let value = a3 << 48 | range << 44 | a2 << 32 | u64::from(irq & 15) << 24 | a1 << 16 | 1 << a0;
+        a3 << 48 | range << 44 | a2 << 32 | u64::from(irq & 15) << 24 | a1 << 16 | 1 << a0
+    }
+
+    /// Address and value to take a pending SGI back.
+    pub fn unkick_register(&self, irq: u32, core: usize) -> (u64, u32) {
+        self.redistributor[core].map_or((0, 0), |frame| (&raw const frame.clear_pending as u64, 1 << irq))
+    }
+
+    pub fn send_sgi(&mut self, irq: u32, target: u32) {
+        if target as usize >= MAX_CORES {
+            return;
+        }
+        let value = self.sgi_value(irq, target as usize);
         // SAFETY: raises an SGI (ICC_SGI1R_EL1); memory written before is visible to the target.
         unsafe { asm!("dsb ish", "msr S3_0_C12_C11_5, {0}", "isb", in(reg) value, options(nostack)) };
     }

@@ -51,7 +51,7 @@ fn interesting() -> u64 {
         4 => FREE_VADDR + (below(8) << 12),
         5 => below(8) << 21,
         6 => 0x7fff_ffff_f000,
-        7 => 64 - u64::from(RADIX) | below(4) << 6,
+        7 => CNodeData::new(below(4), 64 - RADIX).0,
         8 => 4096 * below(4),
         9..13 => below(SLOTS),
         13 => u64::from(RADIX),

@@ -47,5 +47,5 @@ tests! {
         replenishment;
     processor: fp_registers, fp_disabled, counter_rights, hidden_registers, general_registers;
     fuzz: random_calls;
-    smp: other_core_runs, call_across, kill_across;
+    smp: other_core_runs, call_across, moved_about, kill_across;
 }
