@@ -238,3 +238,41 @@ fn moving_interfaces_are_not_locked() {
     let lock = idlc::lock(&compiled(FIRST, "0.1"));
     assert_eq!(idlc::check_lock(&lock, &compiled(&FIRST.replace("u32", "u64"), "0.1")), Ok(()));
 }
+
+/// Damaged files are complained about or compiled, never a panic; and what compiles is printable.
+#[test]
+fn damaged_files_do_not_upset_the_compiler() {
+    let sources = idlc::read_directory(&here("samples")).expect("samples");
+    let text: Vec<char> = sources[0].1.chars().collect();
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut random = |bound: usize| {
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % bound
+    };
+    let alphabet: Vec<char> = "{}()[]<>:;,=.@-/!_09azAZ \n\"ü".chars().collect();
+    let mut compiled = 0;
+    for _ in 0..2000 {
+        let mut damaged = text.clone();
+        for _ in 0..=random(3) {
+            let at = random(damaged.len());
+            match random(3) {
+                0 => damaged[at] = alphabet[random(alphabet.len())],
+                1 => damaged.insert(at, alphabet[random(alphabet.len())]),
+                _ => {
+                    damaged.drain(at..(at + random(12)).min(damaged.len()));
+                }
+            }
+        }
+        let damaged: String = damaged.into_iter().collect();
+        if let Ok(interfaces) = idlc::check(&[("damaged.idl".into(), damaged), sources[1].clone()]) {
+            compiled += 1;
+            // Printing takes most of the time.
+            if compiled % 20 == 0 {
+                idlc::rust(&interfaces, idlc::Options::default()).expect("printable");
+            }
+        }
+    }
+    assert!(compiled > 100, "some damage is harmless: {compiled}");
+}
