@@ -44,6 +44,8 @@ pub struct Spec {
     pub disk: Option<PathBuf>,
     /// NICs in the order in which the nodes number them.
     pub nics: Vec<Nic>,
+    /// Two more NICs, wired to each other.
+    pub wired: bool,
 }
 
 impl Spec {
@@ -60,6 +62,7 @@ impl Spec {
             arguments: Vec::new(),
             disk: None,
             nics: Vec::new(),
+            wired: false,
         }
     }
 
@@ -87,6 +90,12 @@ impl Spec {
             let mac = nic.mac.map(|byte| format!("{byte:02x}")).join(":");
             push(&["-netdev", &format!("stream,id=n{i},server=off,addr.type=unix,addr.path={socket}")]);
             push(&["-device", &format!("virtio-net-device,netdev=n{i},mac={mac}")]);
+        }
+        if self.wired {
+            for id in ["h0", "h1"] {
+                push(&["-netdev", &format!("hubport,id={id},hubid=0")]);
+                push(&["-device", &format!("virtio-net-device,netdev={id}")]);
+            }
         }
         args
     }

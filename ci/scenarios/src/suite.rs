@@ -132,6 +132,10 @@ impl Suite<'_> {
         let hello = ["boot", "--manifest", "images/hello.toml", "--until", "Hello, visitor!", "--timeout", "60"];
         cases.push(self.xtask("machine/hello".into(), 10, &hello, Verdict::Status));
         cases.push(self.xtask("machine/selftest".into(), 10, &selftest, Verdict::Line("selftest: PASS")));
+        let drivers =
+            ["boot", "--manifest", "images/drivertest.toml", "--scratch-disk", "64", "--wired", "--timeout", "180"];
+        let drivers = self.xtask("machine/drivers".into(), 10, &drivers, Verdict::Line("drivertest: PASS"));
+        cases.push(drivers);
         cases
     }
 

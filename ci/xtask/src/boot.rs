@@ -53,6 +53,12 @@ pub struct Options {
     /// A raw disk image for the machine.
     #[arg(long, value_name = "FILE")]
     disk: Option<PathBuf>,
+    /// Give the machine an empty disk of so many MiB, which is thrown away.
+    #[arg(long, value_name = "MIB", conflicts_with = "disk")]
+    scratch_disk: Option<u64>,
+    /// Give the machine two NICs that are wired to each other.
+    #[arg(long)]
+    wired: bool,
     /// End the machine, with success, when a decoded line contains this; needs `--manifest`.
     #[arg(long, value_name = "TEXT", requires = "manifest")]
     until: Option<String>,
@@ -82,6 +88,12 @@ impl Options {
         spec.memory_mib = self.memory;
         spec.el2 = self.el2;
         spec.disk.clone_from(&self.disk);
+        if let Some(mib) = self.scratch_disk {
+            let file = workspace.run_directory("scratch")?.join("disk.img");
+            std::fs::File::create(&file)?.set_len(mib << 20)?;
+            spec.disk = Some(file);
+        }
+        spec.wired = self.wired;
         if self.user_counters {
             spec.arguments.push("kernel.user_counters=1".into());
         }
