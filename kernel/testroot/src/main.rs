@@ -7,6 +7,7 @@
 //! * [`sys`]: system calls and messages;
 //! * [`world`]: what the root task was given, object allocation, threads; everything a test makes is revoked after it;
 //! * [`report`]: outcome of a check;
+//! * [`measure`]: costs, on request;
 //! * `tests`: one file per kind of kernel object.
 //!
 //! A thread of the lowest priority ends the run if a test takes longer than [`WATCHDOG_SECONDS`].
@@ -18,6 +19,8 @@ fn main() {}
 #[cfg(target_os = "none")]
 #[macro_use]
 mod report;
+#[cfg(target_os = "none")]
+mod measure;
 #[cfg(target_os = "none")]
 mod sys;
 #[cfg(target_os = "none")]
@@ -84,6 +87,12 @@ mod bare {
                     failed += 1;
                     println!("test {name} ... FAILED at {fail}");
                 }
+            }
+        }
+        if measure::wanted(&world) {
+            RUNNING.fetch_add(1, Ordering::Relaxed);
+            if let Err(fail) = measure::run(&mut world) {
+                println!("measure: FAILED at {fail}");
             }
         }
         finish(passed, failed)
