@@ -88,6 +88,7 @@ pub fn run(setup: Setup) -> Result<Report, Violation> {
             format!("assertion: {}", text.unwrap_or("of unknown text"))
         }
     };
+    campaign.describe();
     Err(Violation { seed: setup.seed, at: campaign.world.now(), what })
 }
 
@@ -284,7 +285,9 @@ impl Campaign {
             return false;
         }
         self.add_stats(node);
+        self.describe();
         self.world.crash(node);
+        self.oracles.say(self.world.now(), || format!("node {node} is off"));
         self.oracles.stopped(node);
         self.restarts.insert(node, self.world.now() + off);
         if harms {
@@ -353,10 +356,7 @@ impl Campaign {
             self.run_to(self.world.now() + 100 * MS)?;
             match liveness::ailment(&self.world, self.oracles.agreement.op()) {
                 None => return Ok(()),
-                Some(what) if self.world.now() >= limit => {
-                    self.describe();
-                    return Err(format!("liveness: {what}"));
-                }
+                Some(what) if self.world.now() >= limit => return Err(format!("liveness: {what}")),
                 Some(_) => {}
             }
         }

@@ -11,6 +11,8 @@
 //! Every block but those of a snapshot is sealed: magic, length, checksum over cluster, node, block number, length and content. So a
 //! block of another disk or another place reads as damaged. A snapshot's hash is in the superblock.
 //!
+//! Formatting fills the log with sealed empty slots, so a blank one is a damaged one.
+//!
 //! An entry's first copy is durable before its second is written, and it is acknowledged when both are. After a crash that
 //! tells what else looks alike: if the first copy is unreadable and the second is an older entry, the write was cut off and
 //! never acknowledged; if both are unreadable, an acknowledged entry may be lost.

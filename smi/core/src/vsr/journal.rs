@@ -3,7 +3,7 @@
 //! Always: a job is done only when everything queued before it is durable. The queue is short, for log jobs are merged and a newer
 //! superblock replaces one that still waits.
 
-use super::disk::{AREAS, Checkpoint, SUPER_COPIES, Seal, Slot, Superblock, slot_block};
+use super::disk::{AREAS, Checkpoint, LOG, META_BLOCKS, SUPER_COPIES, Seal, Slot, Superblock, slot_block};
 use crate::io::Action;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -21,6 +21,8 @@ pub(crate) enum Done {
     Super(Superblock),
     /// A snapshot; the superblock does not name it yet.
     Snapshot(Checkpoint),
+    /// All slots of the log.
+    Format,
 }
 
 struct Job {
@@ -40,6 +42,9 @@ pub(crate) struct Journal {
     running: Option<Running>,
     next_token: u64,
 }
+
+/// Most blocks in a stage of a large job.
+const STAGE_BLOCKS: usize = 32;
 
 /// Jobs that can wait: log, snapshot, log, superblock, log.
 const MAX_JOBS: usize = 8;
@@ -75,6 +80,13 @@ impl Journal {
         self.push(Job { stages, done: Done::Super(*superblock) });
     }
 
+    /// Writes empty slots to the whole log, so that a blank one can be told from one that was never used.
+    pub(crate) fn format(&mut self) {
+        let blocks = (LOG[0]..META_BLOCKS).map(|block| (block, self.seal.close(block, &[])));
+        let stages = in_stages(blocks);
+        self.push(Job { stages, done: Done::Format });
+    }
+
     /// Writes a snapshot to its area.
     pub(crate) fn snapshot(&mut self, checkpoint: Checkpoint, bytes: &[u8]) {
         let first = AREAS[usize::from(checkpoint.area)];
@@ -83,8 +95,9 @@ impl Journal {
             block.resize(BLOCK_SIZE, 0);
             block
         };
-        let stage = bytes.chunks(BLOCK_SIZE).enumerate().map(|(i, c)| (first + i as u32, block(c))).collect();
-        self.push(Job { stages: VecDeque::from([stage]), done: Done::Snapshot(checkpoint) });
+        let blocks = bytes.chunks(BLOCK_SIZE).enumerate().map(|(i, c)| (first + i as u32, block(c)));
+        let stages = in_stages(blocks);
+        self.push(Job { stages, done: Done::Snapshot(checkpoint) });
     }
 
     fn push(&mut self, job: Job) {
@@ -164,6 +177,20 @@ impl Journal {
     pub(crate) fn knows(&self, token: u64) -> bool {
         self.running.as_ref().is_some_and(|r| r.flush == Some(token) || r.writes.contains(&token))
     }
+}
+
+/// Splits much to write into stages, so that the disk and the caller's memory take it in pieces.
+fn in_stages(blocks: impl Iterator<Item = (u32, Vec<u8>)>) -> VecDeque<Stage> {
+    let mut stages = VecDeque::from([Stage::new()]);
+    for (block, bytes) in blocks {
+        if stages.back().is_some_and(|stage| stage.len() == STAGE_BLOCKS) {
+            stages.push_back(Stage::new());
+        }
+        if let Some(stage) = stages.back_mut() {
+            stage.insert(block, bytes);
+        }
+    }
+    stages
 }
 
 /// Adds the log job `later` to the log job `job`.

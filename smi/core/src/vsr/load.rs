@@ -35,8 +35,8 @@ pub(crate) struct Memory {
     /// The snapshot (the empty state without one) and its encoding.
     pub(crate) state: State,
     pub(crate) snapshot: Vec<u8>,
-    /// The log after the snapshot.
-    pub(crate) entries: Vec<Entry>,
+    /// The log after the snapshot, and whether both copies of each entry are good.
+    pub(crate) entries: Vec<(Entry, bool)>,
     /// How far the log is known to be committed.
     pub(crate) commit: u64,
 }
@@ -44,8 +44,10 @@ pub(crate) struct Memory {
 /// What a log slot holds.
 #[derive(Clone)]
 enum Found {
-    Blank,
+    /// Damaged. Also when blank: formatting leaves no slot blank.
     Bad,
+    /// As formatted.
+    Empty,
     Good(Box<Slot>),
 }
 
@@ -128,8 +130,8 @@ impl Loader {
         }
         let copy = usize::from(block >= LOG[1]);
         self.slots[copy][(block - LOG[copy]) as usize] = match opened {
-            Opened::Blank => Found::Blank,
-            Opened::Bad => Found::Bad,
+            Opened::Blank | Opened::Bad => Found::Bad,
+            Opened::Good([]) => Found::Empty,
             Opened::Good(content) => Slot::decode(content).map_or(Found::Bad, |s| Found::Good(Box::new(s))),
         };
     }
@@ -137,10 +139,11 @@ impl Loader {
     /// All of superblock and log is read: what is this?
     fn choose(&mut self, out: &mut Vec<Action>) -> Option<Loaded> {
         let Some(superblock) = self.copies.iter().flatten().max_by_key(|s| s.sequence).copied() else {
-            // The later copies are written when the first are durable: still blank, so formatting never finished.
+            // The later copies are written when the first are durable: still blank, so formatting never finished. Should more have been
+            // here, the other voters know, for then they are not blank.
             let untouched = self.blank_copies[SUPER_COPIES as usize / 2..].iter().all(|b| *b);
-            let blank_log = self.slots.iter().flatten().all(|s| matches!(s, Found::Blank));
-            return Some(if untouched && blank_log { Loaded::Blank } else { Loaded::Lost(0) });
+            let no_entries = !self.slots.iter().flatten().any(|s| matches!(s, Found::Good(_)));
+            return Some(if untouched && no_entries { Loaded::Blank } else { Loaded::Lost(0) });
         };
         match superblock.mode {
             Mode::Recovering => return Some(Loaded::Lost(superblock.sequence)),
@@ -183,12 +186,12 @@ impl Loader {
 
     /// Walks the log from the snapshot on.
     fn finish(&mut self, superblock: Superblock, state: State) -> Loaded {
-        let mut entries: Vec<Entry> = Vec::new();
+        let mut entries = Vec::new();
         let mut commit = state.op();
         let mut parent = state.last_hash;
         for op in state.op() + 1..=state.op() + LOG_SLOTS {
-            let slot = match self.slot(op) {
-                Place::Entry(slot) => slot,
+            let (slot, whole) = match self.slot(op) {
+                Place::Entry(slot, whole) => (slot, whole),
                 // Everything up to the head was durable when the superblock said so.
                 Place::Empty if op > superblock.head => break,
                 _ if planted(Plant::DamagedIsMissing) => break,
@@ -201,7 +204,7 @@ impl Loader {
             }
             parent = slot.entry.hash();
             commit = commit.max(slot.commit);
-            entries.push(slot.entry);
+            entries.push((slot.entry, whole));
         }
         let snapshot = core::mem::take(&mut self.snapshot);
         Loaded::Running(Box::new(Memory { superblock, state, snapshot, entries, commit }))
@@ -211,19 +214,23 @@ impl Loader {
     fn slot(&self, op: u64) -> Place {
         let index = (op % LOG_SLOTS) as usize;
         let [first, second] = [&self.slots[0][index], &self.slots[1][index]];
-        for found in [first, second] {
-            if let Found::Good(slot) = found
-                && slot.entry.op == op
-            {
-                return Place::Entry((**slot).clone());
-            }
+        let of = |found: &Found| match found {
+            Found::Good(slot) if slot.entry.op == op => Some((**slot).clone()),
+            _ => None,
+        };
+        match (of(first), of(second)) {
+            // If the copies differ, a replacement was cut off between them: the first is the newer one.
+            (Some(a), b) => return Place::Entry(a.clone(), b == Some(a)),
+            (None, Some(b)) => return Place::Entry(b, false),
+            (None, None) => {}
         }
         if matches!((first, second), (Found::Bad, Found::Bad)) { Place::Unreadable } else { Place::Empty }
     }
 }
 
 enum Place {
-    Entry(Slot),
+    /// It is there; whether both copies are good.
+    Entry(Slot, bool),
     /// Never written, or its writing was cut off.
     Empty,
     /// It may have been acknowledged.

@@ -31,7 +31,8 @@ pub(crate) struct Asking {
 impl Replica {
     pub(super) fn on_blank_zone(&mut self) {
         if planted(Plant::VoteFromAmnesia) {
-            self.superblock = Superblock::new(Mode::Running);
+            self.superblock = Superblock { sequence: self.superblock.sequence, ..Superblock::new(Mode::Running) };
+            self.journal.format();
             self.write_superblock();
             self.status = Status::ViewChange;
             self.resume_view();
@@ -55,6 +56,7 @@ impl Replica {
         self.superblock = Superblock { sequence, ..Superblock::new(Mode::Recovering) };
         self.durable = self.superblock;
         self.write_superblock();
+        self.journal.format();
     }
 
     /// Asks the other voters who they are, and decides.
@@ -65,6 +67,10 @@ impl Replica {
             }
             self.adoption = None;
             self.asking = Asking::default();
+        }
+        if self.status == Status::Recovering && self.durable.sequence < self.superblock.sequence {
+            // Until the superblock says that the rest means nothing, nothing of the rest is touched.
+            return;
         }
         if self.now >= self.asking.next {
             self.asking.next = self.now + self.timing.heartbeat_ns;
@@ -113,6 +119,7 @@ impl Replica {
             self.status = Status::Formatted;
             self.asking = Asking::default();
             self.superblock = Superblock::new(Mode::Formatted);
+            self.journal.format();
             self.write_superblock();
         }
     }

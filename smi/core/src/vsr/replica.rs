@@ -337,10 +337,16 @@ impl Replica {
         (self.superblock, self.durable) = (s, s);
         (self.view, self.log_view) = (s.view, s.log_view);
         self.log = Log::new(memory.state.op(), memory.state.last_hash);
-        for entry in memory.entries {
+        for (entry, whole) in memory.entries {
             let op = entry.op;
+            let slot = Slot { commit: memory.commit.min(op), entry: entry.clone() };
             let hash = self.log.push(entry);
-            self.log.mark_durable(op, hash);
+            if whole {
+                self.log.mark_durable(op, hash);
+            } else {
+                // It counts as durable when it is repaired.
+                self.journal.entry(&slot, hash);
+            }
         }
         self.snapshot = Snapshot { op: s.checkpoint.op, hash: s.checkpoint.hash, bytes: memory.snapshot };
         self.state = memory.state;
@@ -357,7 +363,7 @@ impl Replica {
 
     pub(crate) fn flushed(&mut self, token: u64) {
         match self.journal.flushed(token, &mut self.out) {
-            None => {}
+            None | Some(Done::Format) => {}
             Some(Done::Log(entries)) => entries.iter().for_each(|(op, hash)| self.log.mark_durable(*op, *hash)),
             Some(Done::Super(superblock)) => self.on_superblock(superblock),
             Some(Done::Snapshot(checkpoint)) => self.on_snapshot_durable(checkpoint),

@@ -4,8 +4,8 @@ use crate::directory::Directory;
 use smi_cluster::NodeId;
 use smi_core::vsr::MAX_QUEUE;
 
-/// Actions in one step: a snapshot's blocks, and what else a step can do.
-const MAX_ACTIONS: usize = 600;
+/// Actions in one step: what a node that was behind applies at once, a stage of blocks, messages to everybody.
+const MAX_ACTIONS: usize = 400;
 
 /// Checks a node after a step.
 pub fn check(directory: &Directory, node: NodeId) -> Result<(), String> {
