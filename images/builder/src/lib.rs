@@ -17,7 +17,7 @@
 //! slots = 128              # free capability slots; default 128
 //! counter = true           # may read the clock; default true
 //! device = "virtio-blk#0"  # registers and interrupt; also virtio-net#n, pl011, phys-timer
-//! optional = true          # left out if the device is not there; default false
+//! optional = true          # without its device the server is left out either way; true: that is no fault of the node
 //! dma = "1M"               # physically contiguous memory
 //! start = "boot"           # or "on-demand": by the supervisor
 //! restart = "always"       # or "never"

@@ -115,7 +115,7 @@ pub struct Server {
     pub period_us: u64,
     /// The device that it drives.
     pub device: Option<Device>,
-    /// If the device is not there: true = the server is left out, false = the node's start fails with a message.
+    /// A server whose device is not there is left out. True: that is no fault of the node, and no complaint.
     pub optional: bool,
     /// Bytes of memory with a known physical address, physically contiguous.
     pub dma: u64,
