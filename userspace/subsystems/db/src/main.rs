@@ -131,10 +131,10 @@ mod server {
         (String::from(service), port)
     }
 
-    /// A quarter of the heap for data and an eighth for requests and replies: the allocator rounds sizes up to powers of two.
+    /// Three eighths of the heap for data and one for requests and replies: the rest covers what counting by bytes leaves out.
     fn config(env: &Env) -> Config {
         let heap = env.heap().len;
-        Config { max_memory: heap / 4, max_buffers: heap / 8, ..Config::default() }
+        Config { max_memory: heap / 8 * 3, max_buffers: heap / 8, ..Config::default() }
     }
 
     fn channel(env: &Env, peer: &str) -> Channel {
