@@ -86,7 +86,6 @@ impl Demo {
         let killed = self.kill(&load)?;
         let back = self.take_over(&load, killed)?;
         self.read_greeting("greeting", "hello from before the failure")?;
-        self.repair(killed)?;
         self.rejoin(&load)?;
         self.benchmark()?;
         self.count(load, &mut visits, killed, back)
@@ -157,52 +156,41 @@ impl Demo {
         Ok(moment)
     }
 
-    /// The survivors notice and go on; returns when clients could write again, on their clock.
+    /// The survivors notice, go on, and make the lost copies again; returns when clients could write again, on their clock.
     fn take_over(&mut self, load: &Load, killed: Moment) -> Result<Duration> {
         let victim = u64::from(self.victim);
-        let noticed = watch::wait_for(
-            &self.cluster.log,
-            killed.mark,
-            &self.survivors,
-            TAKEOVER_LIMIT,
-            "node-down",
-            &[("node", victim)],
-        );
-        let noticed = noticed.context("no survivor reported that the node is dead")?.saturating_sub(killed.log);
-        self.figures["detection_ms"] = millis(noticed);
-        let at = killed.story + noticed;
-        self.timeline
-            .say_at(at, format!("The survivors agree that node {victim} is dead. ({} ms)", noticed.as_millis()));
+        let (log, survivors) = (&self.cluster.log, &self.survivors);
+        let wait = |limit, word, values: &[(&str, u64)]| {
+            let at = watch::wait_for(log, killed.mark, survivors, limit, word, values)?;
+            Some(at.saturating_sub(killed.log))
+        };
+        let noticed = wait(TAKEOVER_LIMIT, "node-down", &[("node", victim)]);
+        let noticed = noticed.context("no survivor reported that the node is dead")?;
         load.wait_for_acks(killed.load + noticed, WRITES_EACH, TAKEOVER_LIMIT).context("after the failure")?;
+        let restored = wait(REPAIR_LIMIT, "redundancy-restored", &[]).context("the lost copies were not made again")?;
         let history = load.history();
         let (gap_start, outage) = history.longest_gap(killed.load).context("no writes on both sides of the failure")?;
-        self.figures["outage_ms"] = millis(outage);
         let back = gap_start + outage;
-        let at = killed.story + back.saturating_sub(killed.load);
-        self.timeline.say_at(
-            at,
-            format!(
-                "Service is back on the survivors: clients write again. (longest pause {} ms; {} connections had to be made anew)",
-                outage.as_millis(),
-                history.broken
+        for (key, time) in [("detection_ms", noticed), ("outage_ms", outage), ("redundancy_restored_ms", restored)] {
+            self.figures[key] = millis(time);
+        }
+        let mut events = [
+            (noticed, format!("The survivors agree that node {victim} is dead.")),
+            (
+                back.saturating_sub(killed.load),
+                format!(
+                    "Service is back on the survivors. (clients' longest pause: {} ms; {} connections had to be made anew)",
+                    outage.as_millis(),
+                    history.broken
+                ),
             ),
-        );
+            (restored, "Every lost copy has been made again on the survivors.".into()),
+        ];
+        events.sort();
+        for (after, text) in events {
+            self.timeline.say_at(killed.story + after, format!("+{} ms: {text}", after.as_millis()));
+        }
         Ok(back)
-    }
-
-    fn repair(&mut self, killed: Moment) -> Result<()> {
-        let log = &self.cluster.log;
-        let restored = watch::wait_for(log, killed.mark, &self.survivors, REPAIR_LIMIT, "redundancy-restored", &[]);
-        let restored = restored.context("the lost copies were not made again")?.saturating_sub(killed.log);
-        self.figures["redundancy_restored_ms"] = millis(restored);
-        self.timeline.say_at(
-            killed.story + restored,
-            format!(
-                "Every lost copy has been made again on the survivors. ({} ms after the failure)",
-                restored.as_millis()
-            ),
-        );
-        Ok(())
     }
 
     fn rejoin(&mut self, load: &Load) -> Result<()> {
