@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use smi_cluster::identity::{External, Identity, Member};
 use smi_cluster::{MAX_NODES, NodeId, layout};
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -108,6 +108,12 @@ pub fn format_disk(path: &Path, identity: &Identity) -> Result<()> {
     file.write_all(&identity.encode())?;
     file.set_len(identity.disk_blocks * layout::BLOCK_SIZE as u64)?;
     Ok(())
+}
+
+/// Replaces the identity block of a disk and nothing else.
+pub fn write_identity(path: &Path, identity: &Identity) -> Result<()> {
+    let mut disk = OpenOptions::new().write(true).open(path).with_context(|| path.display().to_string())?;
+    Ok(disk.write_all(&identity.encode())?)
 }
 
 /// A cluster on this host. Dropping it kills its machines and stops its switches.

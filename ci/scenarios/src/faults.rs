@@ -4,7 +4,7 @@
 
 use crate::watch;
 use anyhow::{Context, Result, bail, ensure};
-use harness::cluster::{self, Cluster, DISK_BLOCKS, Image, Membership, format_disk};
+use harness::cluster::{self, Cluster, DISK_BLOCKS, Image, Membership, format_disk, write_identity};
 use harness::load::{self, Load, Spec};
 use harness::log::Line;
 use harness::switch::Rule;
@@ -220,22 +220,28 @@ fn bad_network(stage: &mut Stage) -> Result<()> {
     stage.nothing_lost(load)
 }
 
-/// Boots with a node whose disk `spoil` has changed. The node must not be let in: some console line for which `told` holds
-/// must say why. The others must serve, and a write must survive.
+/// Starts a node again whose disk `spoil` has changed meanwhile. The node must not be let in: some console line for which
+/// `told` holds must say why. The others must go on, and nothing may be lost. (The cluster is formed before: a new one first
+/// starts with all its voters.)
 fn refused(stage: &mut Stage, spoil: fn(&Cluster, u16) -> Result<()>, told: fn(&Line) -> bool) -> Result<()> {
     let bad = NODES;
+    let others: Vec<u16> = (1..bad).collect();
+    stage.boot()?;
+    let load = stage.clients()?;
+    stage.cluster.machine(bad)?.kill()?;
+    stage.writes_go_on(&load, &format!("without node {bad}"))?;
     spoil(&stage.cluster, bad)?;
     let mark = stage.cluster.log.mark();
-    stage.cluster.start()?;
+    stage.cluster.machine(bad)?.start()?;
+    stage.say(format!("Node {bad} is switched on with another disk."));
     let line = stage.cluster.log.wait(mark, LIMIT, told).context("no console said why the node is refused")?;
-    let source = if line.source.is_empty() { "kernel or root" } else { &line.source };
-    let text = format!("Node {}'s {source} says: {}", line.node, line.text);
-    stage.say(text);
-    stage.cluster.wait_for_service(&[bad], BOOT_LIMIT)?;
-    let load = stage.clients()?;
-    stage.writes_go_on(&load, "on the other nodes")?;
-    let joined =
-        watch::wait_for(&stage.cluster.log, mark, &[1, 2], Duration::ZERO, "node-up", &[("node", u64::from(bad))]);
+    let source = if line.source.is_empty() { "console" } else { &line.source };
+    stage.say(format!("Node {}'s {source} says: {}", line.node, line.text));
+    stage.writes_go_on(&load, "on the other nodes, undisturbed")?;
+    std::thread::sleep(Duration::from_secs(3));
+    stage.writes_go_on(&load, "still")?;
+    let up = [("node", u64::from(bad))];
+    let joined = watch::wait_for(&stage.cluster.log, mark, &others, Duration::ZERO, "node-up", &up);
     ensure!(joined.is_none(), "node {bad} was let in");
     stage.nothing_lost(load)
 }
@@ -269,7 +275,7 @@ fn wrong_key(stage: &mut Stage) -> Result<()> {
         if other.key == cluster.membership.key {
             bail!("the key is unchanged");
         }
-        format_disk(&cluster.disk(node), &other.identity(node, DISK_BLOCKS)?)
+        write_identity(&cluster.disk(node), &other.identity(node, DISK_BLOCKS)?)
     };
     refused(stage, spoil, says_link_refused)
 }
