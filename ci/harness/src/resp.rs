@@ -44,8 +44,24 @@ impl Client {
     /// and must be dropped: the command may or may not have been carried out.
     pub fn call(&mut self, words: &[&[u8]], limit: Duration) -> Result<Value> {
         let deadline = Instant::now() + limit;
+        self.send(&encode(words), limit)?;
+        self.reply(deadline)
+    }
+
+    /// Sends several commands at once and waits for all replies, at most for `limit`; else as [`Client::call`].
+    pub fn pipeline(&mut self, commands: &[Vec<&[u8]>], limit: Duration) -> Result<Vec<Value>> {
+        let deadline = Instant::now() + limit;
+        let bytes: Vec<u8> = commands.iter().flat_map(|words| encode(words)).collect();
+        self.send(&bytes, limit)?;
+        commands.iter().map(|_| self.reply(deadline)).collect()
+    }
+
+    fn send(&mut self, bytes: &[u8], limit: Duration) -> Result<()> {
         self.stream.set_write_timeout(Some(limit))?;
-        self.stream.write_all(&encode(words))?;
+        self.stream.write_all(bytes)
+    }
+
+    fn reply(&mut self, deadline: Instant) -> Result<Value> {
         loop {
             if let Some((value, used)) = parse(&self.received, 0)? {
                 self.received.drain(..used);

@@ -179,9 +179,8 @@ impl Demo {
             (
                 back.saturating_sub(killed.load),
                 format!(
-                    "Service is back on the survivors. (clients' longest pause: {} ms; {} connections had to be made anew)",
-                    outage.as_millis(),
-                    history.broken
+                    "Service is back on the survivors. (pause between two acknowledgements: {} ms)",
+                    outage.as_millis()
                 ),
             ),
             (restored, "Every lost copy has been made again on the survivors.".into()),
@@ -237,8 +236,14 @@ impl Demo {
         figures["unknown_writes"] = json!(history.unknown);
         figures["refused_writes"] = json!(history.refused);
         figures["broken_connections"] = json!(history.broken);
+        let waited = history.longest_wait(spec.writers, killed.load).map(millis);
+        figures["longest_wait_of_a_client_ms"] = waited.unwrap_or_default();
         figures["reads"] = json!(history.reads);
         figures["wrong_reads"] = json!(history.wrong_reads.len());
+        self.timeline.say(format!(
+            "{} of {} connections had to be made anew; no client waited longer than {} ms.",
+            history.broken, spec.writers, self.figures["longest_wait_of_a_client_ms"]
+        ));
         let verdict = load::verify(&spec, &history, VERIFY_LIMIT)?;
         self.figures["lost_writes"] = json!(verdict.lost.len());
         self.timeline.say(format!(
@@ -367,7 +372,9 @@ pub fn summary(runs: &[Value]) -> Value {
     let Some(first) = runs.first() else { return json!({}) };
     let numbers = |key: &str| runs.iter().filter_map(|run| run[key].as_u64()).collect::<Vec<_>>();
     let mut summary = json!({ "nodes": first["nodes"], "runs": runs });
-    for key in ["boot_ms", "detection_ms", "outage_ms", "redundancy_restored_ms", "rejoin_ms"] {
+    for key in
+        ["boot_ms", "detection_ms", "outage_ms", "longest_wait_of_a_client_ms", "redundancy_restored_ms", "rejoin_ms"]
+    {
         let mut sorted = numbers(key);
         sorted.sort_unstable();
         summary[key] = json!(sorted.last());
