@@ -77,9 +77,20 @@ pub enum Gic {
     },
 }
 
-/// A PL011 serial port.
+/// What a serial port is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UartKind {
+    /// Arm PL011.
+    Pl011,
+    /// Cadence UART (`cdns,uart-r1p12` and its kin).
+    Cadence,
+}
+
+/// A serial port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Uart {
+    /// What it is.
+    pub kind: UartKind,
     /// Its registers (physical).
     pub registers: Region,
     /// Its interrupt as a GIC interrupt id, if described.

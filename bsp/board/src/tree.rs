@@ -3,7 +3,7 @@
 
 use crate::blob::MAX_DEPTH;
 use crate::{Blob, Board, BoardError, Bootargs, Cpu, Gic, List, MAX_REDISTRIBUTORS, MAX_REGIONS};
-use crate::{PsciMethod, Region, RegionSet, StartMethod, Uart, VirtioMmio};
+use crate::{PsciMethod, Region, RegionSet, StartMethod, Uart, UartKind, VirtioMmio};
 use fdt::helpers::UnalignedFallibleNode;
 use fdt::nodes::AsNode;
 use fdt::parsing::{NoPanic, unaligned::UnalignedParser};
@@ -139,7 +139,9 @@ fn visit<'a>(
         found.timer_hz = cell(node, "clock-frequency").filter(|&hz| hz != 0);
         found.virtual_timer_irq = interrupt(node, 2).unwrap_or(VIRTUAL_TIMER_IRQ);
     } else if is_compatible(node, &["arm,pl011"]) {
-        found.uart_node(node, depth, path, is_console)?;
+        found.uart_node(node, UartKind::Pl011, depth, path, is_console)?;
+    } else if is_compatible(node, &["cdns,uart-r1p12", "cdns,uart-r1p8", "xlnx,xuartps"]) {
+        found.uart_node(node, UartKind::Cadence, depth, path, is_console)?;
     } else if is_compatible(node, &["virtio,mmio"])
         && let (Some(registers), Some(irq)) = (reg(node, depth, path, 0), interrupt(node, 0))
     {
@@ -250,12 +252,19 @@ impl Found {
         Ok(())
     }
 
-    fn uart_node(&mut self, node: Node<'_>, depth: usize, path: &Path<'_>, is_console: bool) -> Result<(), BoardError> {
+    fn uart_node(
+        &mut self,
+        node: Node<'_>,
+        kind: UartKind,
+        depth: usize,
+        path: &Path<'_>,
+        is_console: bool,
+    ) -> Result<(), BoardError> {
         if self.uart.is_some() && (self.uart_is_chosen || !is_console) {
             return Ok(());
         }
         let registers = reg(node, depth, path, 0).ok_or(BoardError::Reg("serial port"))?;
-        self.uart = Some(Uart { registers, irq: interrupt(node, 0) });
+        self.uart = Some(Uart { kind, registers, irq: interrupt(node, 0) });
         self.uart_is_chosen = is_console;
         Ok(())
     }

@@ -17,7 +17,7 @@ use crate::gic::Gic;
 use crate::layout::{EARLY_DTB, MAX_CORES, PAGE, window};
 use crate::mmu::{Builder, MapError};
 use crate::{cache, console, elf, fpu, kprintln, layout, lock, mmu, panic, percore, psci, smp, timer, trap};
-use bsp_board::{Blob, Board, HEADER_SIZE, MAX_REGIONS, Region, RegionSet, StartMethod, Uart};
+use bsp_board::{Blob, Board, HEADER_SIZE, MAX_REGIONS, Region, RegionSet, StartMethod, Uart, UartKind};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel_core::machine::CacheOp;
 use kernel_core::{BootConfig, UserImage};
@@ -90,7 +90,7 @@ extern "C" fn kernel_main(tree: u64, offset: u64) -> ! {
     mmu::empty_user_space();
     if let Some(uart) = early.uart {
         // SAFETY: mapped above; the kernel is its first user.
-        unsafe { console::init(window(uart.registers.start)) };
+        unsafe { console::init(uart.kind, window(uart.registers.start)) };
     } else {
         console::disable();
     }
@@ -198,7 +198,7 @@ fn early_console() {
     unsafe {
         let address = (&raw const early_console_address).read_volatile();
         if address != 0 {
-            console::init(mmu::map_early_device(address));
+            console::init(UartKind::Pl011, mmu::map_early_device(address));
         }
     }
 }
@@ -231,7 +231,8 @@ fn read_early(tree: u64, offset: u64) -> Early {
     }
 }
 
-/// RAM without what the firmware keeps, but with what was loaded for us even if it is marked as reserved.
+/// RAM without what the firmware keeps, but with what is there for us even if it is marked as reserved: what was loaded
+/// and the words that release cores.
 fn usable_memory(board: &Board<'_>, tree: Region, offset: u64) -> Option<RegionSet<MAX_REGIONS>> {
     let mut memory = RegionSet::new();
     for region in board.memory.iter() {
@@ -242,7 +243,11 @@ fn usable_memory(board: &Board<'_>, tree: Region, offset: u64) -> Option<RegionS
         memory.subtract(region.grow_to(PAGE)).ok()?;
     }
     let image = own_image(offset);
-    for ours in [Some(image), Some(tree), board.initrd].into_iter().flatten() {
+    let releases = board.cpus.iter().filter_map(|cpu| match cpu.start {
+        StartMethod::SpinTable(address) => Region::from_size(address, 8),
+        _ => None,
+    });
+    for ours in [Some(image), Some(tree), board.initrd].into_iter().flatten().chain(releases) {
         let ours = ours.grow_to(PAGE);
         if !all.contains(&ours) {
             return None;
@@ -265,7 +270,7 @@ fn build_tables(builder: &mut Builder, early: &Early) -> Result<(), MapError> {
         builder.map_device(region)?;
     }
     if let Some(uart) = early.uart {
-        builder.map_device(Region { start: uart.registers.start, end: uart.registers.start + PAGE })?;
+        builder.map_device(Region { start: uart.registers.start, end: uart.registers.start + 1 })?;
     }
     Ok(())
 }
@@ -320,8 +325,10 @@ fn reserved(board: &Board<'_>, early: &Early, offset: u64) -> RegionSet<32> {
     reserve(used.grow_to(PAGE));
     gic_regions(&early.gic).into_iter().flatten().for_each(&mut reserve);
     for cpu in board.cpus.iter() {
-        if let StartMethod::SpinTable(address) = cpu.start {
-            reserve(Region { start: address, end: address + 8 }.grow_to(PAGE));
+        if let StartMethod::SpinTable(address) = cpu.start
+            && let Some(word) = Region::from_size(address, 8)
+        {
+            reserve(word.grow_to(PAGE));
         }
     }
     if !all_fit {

@@ -18,10 +18,7 @@ static WORDS: AtomicU64 = AtomicU64::new(0);
 
 /// Whether measuring was asked for: the boot arguments are in the device tree.
 pub fn wanted(world: &World) -> bool {
-    let start = core::ptr::from_ref(world.info) as u64 + kernel_abi::bootinfo::EXTRA_BOOTINFO_OFFSET;
-    // SAFETY: the kernel maps `extra_len` bytes there and nobody writes them.
-    let tree = unsafe { core::slice::from_raw_parts(start as *const u8, world.info.extra_len as usize) };
-    tree.windows(b"testroot.measure".len()).any(|w| w == b"testroot.measure")
+    world.tree_contains("testroot.measure")
 }
 
 /// Nanoseconds per round of `path`, without the loop itself.

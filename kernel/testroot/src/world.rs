@@ -168,6 +168,19 @@ impl World {
         Some((self.info.untyped.start + index as u64, self.info.untyped_list[index].paddr))
     }
 
+    /// Whether the device tree that the kernel has handed over contains these bytes.
+    pub fn tree_contains(&self, text: &str) -> bool {
+        let start = core::ptr::from_ref(self.info) as u64 + kernel_abi::bootinfo::EXTRA_BOOTINFO_OFFSET;
+        // SAFETY: the kernel maps `extra_len` bytes there and nobody writes them.
+        let tree = unsafe { core::slice::from_raw_parts(start as *const u8, self.info.extra_len as usize) };
+        tree.windows(text.len()).any(|w| w == text.as_bytes())
+    }
+
+    /// Whether this is the reference platform: some tests know its addresses and interrupt numbers.
+    pub fn is_virt(&self) -> bool {
+        self.tree_contains("linux,dummy-virt")
+    }
+
     /// Radix of the root CNode.
     pub fn radix(&self) -> u64 {
         self.info.init_thread_cnode_size_bits
