@@ -23,7 +23,7 @@ pub fn wanted(world: &World) -> bool {
 
 /// Nanoseconds per round of `path`, without the loop itself.
 fn time(mut path: impl FnMut()) -> u64 {
-    let mut run = |rounds: u64, path: &mut dyn FnMut()| {
+    let run = |rounds: u64, path: &mut dyn FnMut()| {
         let start = sys::counter();
         for _ in 0..rounds {
             path();
