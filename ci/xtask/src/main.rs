@@ -1,4 +1,4 @@
-//! The one entry point: `cargo xtask demo | test | run | boot | build | log | sim`.
+//! The one entry point: `cargo xtask demo | test | run | scenario | sim | boot | build | log`.
 //!
 //! Thin on purpose: options are parsed here and handed to the library crates `harness` and `scenarios`.
 #![forbid(unsafe_code)]
@@ -42,6 +42,13 @@ enum Command {
     Scenario(scenario::Options),
     /// Decode a captured serial line.
     Log(log::Options),
+    /// Run the simulator of whole clusters under seeds; `sim --help` tells its options.
+    #[command(disable_help_flag = true)]
+    Sim {
+        /// Options of the simulator.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
     /// Check that clusters can have a network here, and nothing else.
     NamespaceCheck,
     /// Boot the kernel with any root task on one QEMU machine, its serial line on this terminal.
@@ -88,6 +95,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Run(options) => run::run(&workspace, &options),
         Command::Scenario(options) => scenario::scenario(&workspace, &options),
         Command::Log(options) => log::log(&workspace, &options),
+        Command::Sim { arguments } => Ok(smi_sim::run_cli(arguments)),
         Command::NamespaceCheck => {
             harness::netns::enter()?;
             harness::netns::host_tap()?;
