@@ -15,9 +15,9 @@ fn pump(links: &mut [Link; 2], now: u64) -> usize {
     let mut delivered = 0;
     let mut todo: VecDeque<(usize, Action)> = VecDeque::new();
     loop {
-        for i in 0..2 {
+        for (i, link) in links.iter_mut().enumerate() {
             let mut out = Vec::new();
-            links[i].step(now, Event::Tick, &mut out);
+            link.step(now, Event::Tick, &mut out);
             todo.extend(out.into_iter().map(|action| (i, action)));
         }
         if todo.is_empty() {
