@@ -167,7 +167,7 @@ pub enum Action {
         /// Why.
         reason: DownReason,
     },
-    /// Somebody was turned away. At most one report each 5 s and peer.
+    /// Somebody was turned away. At most one report each 5 s and peer, less often if it goes on.
     Refused(Refused),
     /// A message to be sent was not taken.
     Unsent {
@@ -229,7 +229,7 @@ pub enum Refusal {
     WrongVersion = 4,
     /// Frames that name a living session do not authenticate.
     Forged = 5,
-    /// The peer says that it refuses us for [`Refusal::WrongKey`] or another reason (unauthenticated hint).
+    /// The peer says that it refuses us, and we have not seen why (unauthenticated hint).
     ByPeer = 6,
 }
 

@@ -3,8 +3,9 @@
 /// Handshake messages that a peer may cost us in one go, and how long each takes to be forgiven.
 const BURST: u64 = 8;
 const REFILL_NS: u64 = 100_000_000;
-/// A refusal of the same peer is reported at most this often.
+/// A refusal of the same peer is reported at most this often at first, and less and less often.
 const REPORT_NS: u64 = 5_000_000_000;
+const REPORT_MAX_NS: u64 = 80_000_000_000;
 
 /// A token bucket: [`BURST`] at once, then one per [`REFILL_NS`].
 pub(crate) struct Bucket {
@@ -28,24 +29,29 @@ impl Bucket {
     }
 }
 
-/// Lets one report through per [`REPORT_NS`] and counts the others.
+/// Lets one report through per interval and counts the others. The interval doubles with each report.
 pub(crate) struct Reporter {
-    last_ns: Option<u64>,
+    next_ns: u64,
+    interval_ns: u64,
     suppressed: u32,
 }
 
 impl Reporter {
     pub fn new() -> Reporter {
-        Reporter { last_ns: None, suppressed: 0 }
+        Reporter { next_ns: 0, interval_ns: REPORT_NS, suppressed: 0 }
     }
 
     /// `Some(n)` if it is time to report; `n` reports were held back since the last.
     pub fn report(&mut self, now_ns: u64) -> Option<u32> {
-        if self.last_ns.is_some_and(|last| now_ns < last + REPORT_NS) {
+        if now_ns < self.next_ns {
             self.suppressed = self.suppressed.saturating_add(1);
             return None;
         }
-        self.last_ns = Some(now_ns);
+        if now_ns >= self.next_ns + REPORT_MAX_NS {
+            self.interval_ns = REPORT_NS; // it had stopped
+        }
+        self.next_ns = now_ns + self.interval_ns;
+        self.interval_ns = (self.interval_ns * 2).min(REPORT_MAX_NS);
         Some(core::mem::take(&mut self.suppressed))
     }
 }
@@ -70,5 +76,9 @@ mod tests {
         assert_eq!(r.report(1), None);
         assert_eq!(r.report(2), None);
         assert_eq!(r.report(REPORT_NS), Some(2));
+        assert_eq!(r.report(3 * REPORT_NS - 1), None);
+        assert_eq!(r.report(3 * REPORT_NS), Some(1));
+        let reports = (0..3600).filter(|s| r.report(100 * REPORT_NS + s * 1_000_000_000).is_some()).count();
+        assert!((40..60).contains(&reports), "{reports} in an hour");
     }
 }

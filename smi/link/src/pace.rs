@@ -4,7 +4,7 @@
 //! decrease for the window, counted in frames.
 
 /// Shortest retransmission time-out, in nanoseconds.
-const RTO_MIN_NS: u64 = 5_000_000;
+const RTO_MIN_NS: u64 = 15_000_000;
 /// Longest, also with back-off.
 const RTO_MAX_NS: u64 = 1_000_000_000;
 /// Before the first measurement.

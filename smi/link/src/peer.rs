@@ -18,6 +18,9 @@ use crate::{Action, DownReason, Receipt, Refusal, Refused, Stats};
 const RETRY_MIN_NS: u64 = 50_000_000;
 const RETRY_MAX_NS: u64 = 500_000_000;
 
+/// A peer's word that it refuses us counts after so long without a session: by then we know better, if its key is another.
+const HINT_AFTER_NS: u64 = 2_000_000_000;
+
 /// This node's side of all handshakes.
 pub(crate) struct Local {
     pub cluster: [u8; 16],
@@ -49,6 +52,7 @@ impl Local {
 struct Attempt {
     initiator: Initiator,
     session: u32,
+    since_ns: u64,
     next_ns: u64,
     interval_ns: u64,
 }
@@ -72,6 +76,8 @@ pub(crate) struct Peer {
     pending: Option<Pending>,
     /// Ephemeral key of the `Init` behind `pending` or the living session: a repetition is recognised by it.
     answered: Option<[u8; 32]>,
+    /// A handshake message of the peer was under another key, and none under ours since.
+    wrong_key: bool,
     bucket: Bucket,
     reporter: Reporter,
 }
@@ -86,6 +92,7 @@ impl Peer {
             quiet_until_ns: 0,
             pending: None,
             answered: None,
+            wrong_key: false,
             bucket: Bucket::new(),
             reporter: Reporter::new(),
         }
@@ -126,7 +133,8 @@ impl Peer {
             let Ok(initiator) = Initiator::start(&local.parties(local.node, self.node), hello, &mut rng) else {
                 return;
             };
-            let attempt = Attempt { initiator, session: hello.session, next_ns: now, interval_ns: RETRY_MIN_NS };
+            let attempt =
+                Attempt { initiator, session: hello.session, since_ns: now, next_ns: now, interval_ns: RETRY_MIN_NS };
             self.attempt = Some(attempt);
         }
         let address = local.address(self);
@@ -155,7 +163,8 @@ impl Peer {
             Kind::Response => self.on_response(now, frame, local, stats, out),
             Kind::Refusal => {
                 stats.ignored += 1;
-                if self.attempt.as_ref().is_some_and(|a| a.session == frame.session) {
+                let attempt = self.attempt.as_ref().filter(|a| a.session == frame.session);
+                if !self.wrong_key && attempt.is_some_and(|a| now >= a.since_ns + HINT_AFTER_NS) {
                     self.report(now, Refusal::ByPeer, out);
                 }
             }
@@ -208,6 +217,7 @@ impl Peer {
     fn establish(&mut self, session: Session, out: &mut Vec<Action>) {
         self.end_session(DownReason::Replaced, out);
         self.attempt = None;
+        self.wrong_key = false;
         out.push(Action::PeerUp { node: self.node, incarnation: session.incarnation });
         self.session = Some(session);
     }
@@ -277,6 +287,7 @@ impl Peer {
         };
         stats.handshakes += 1;
         let Ok((hello, keys)) = attempt.initiator.finish(frame.body) else {
+            self.wrong_key = true;
             return self.report(now, Refusal::WrongKey, out);
         };
         let mut session = Session::new(address, attempt.session, hello, keys);
@@ -289,6 +300,7 @@ impl Peer {
     fn refuse(&mut self, now: u64, frame: &Frame<'_>, local: &Local, out: &mut Vec<Action>) {
         let hint = clear_frame(&local.address(self), Kind::Refusal, frame.session, 0, &[Refusal::WrongKey as u8]);
         out.push(Action::FrameOut(hint));
+        self.wrong_key = true;
         self.report(now, Refusal::WrongKey, out);
     }
 

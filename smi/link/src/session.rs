@@ -20,8 +20,8 @@ use crate::wire::{
 
 /// Frames carrying data that arrive before an acknowledgement is due at once.
 const ACK_EVERY: u32 = 4;
-/// Longest wait of an acknowledgement for company.
-const ACK_DELAY_NS: u64 = 1_000_000;
+/// Longest wait of an acknowledgement for company: long enough for most answers, short against the time-out.
+const ACK_DELAY_NS: u64 = 4_000_000;
 /// A frame is lost when one sent this much later was acknowledged.
 const REORDER: u64 = 4;
 /// Frames beyond the congestion window that the control lane may use.

@@ -34,10 +34,12 @@ struct Wanted {
 pub enum Step {
     /// Propose this operation for this name.
     Propose(Name, Op),
+    /// The name has just become this node's.
+    Won(Name),
     /// The name is this node's: answer these calls with the VID.
-    Held(Name, Vid, Vec<u64>),
+    Held(Vid, Vec<u64>),
     /// Another server has the name: tell these calls.
-    Taken(Name, Vec<u64>),
+    Taken(Vec<u64>),
 }
 
 /// As many names as this node may export are wanted already.
@@ -124,15 +126,17 @@ impl Exports {
             match table.lookup(name.as_str()) {
                 Some(vid) if vid == wanted.vid || is_ours(table, vid, self.node) => {
                     wanted.vid = vid;
-                    if !wanted.held || !wanted.waiting.is_empty() {
-                        steps.push(Step::Held(name.clone(), vid, core::mem::take(&mut wanted.waiting)));
+                    if !core::mem::replace(&mut wanted.held, true) {
+                        steps.push(Step::Won(name.clone()));
                     }
-                    wanted.held = true;
+                    if !wanted.waiting.is_empty() {
+                        steps.push(Step::Held(vid, core::mem::take(&mut wanted.waiting)));
+                    }
                 }
                 Some(_) => {
                     wanted.held = false;
                     if !wanted.waiting.is_empty() {
-                        steps.push(Step::Taken(name.clone(), core::mem::take(&mut wanted.waiting)));
+                        steps.push(Step::Taken(core::mem::take(&mut wanted.waiting)));
                     }
                     if !wanted.patient && !wanted.proposed {
                         forget.push(name.clone());
@@ -199,12 +203,12 @@ mod tests {
         assert_eq!(e.pursue(0, &t, false), [], "not while this node may not propose");
         assert!(matches!(&round(&mut e, &mut t)[..], [Step::Propose(..)]));
         let vid = t.lookup("greeter").unwrap();
-        assert_eq!(round(&mut e, &mut t), [Step::Held(name(), vid, vec![9])]);
+        assert_eq!(round(&mut e, &mut t), [Step::Won(name()), Step::Held(vid, vec![9])]);
         assert_eq!(e.port_of(vid), Some(PORT));
         assert_eq!(round(&mut e, &mut t), []);
         // The server was restarted and asks again.
         e.want(&name(), PortIndex(3), false, Some(10)).unwrap();
-        assert_eq!(round(&mut e, &mut t), [Step::Held(name(), vid, vec![10])]);
+        assert_eq!(round(&mut e, &mut t), [Step::Held(vid, vec![10])]);
         assert_eq!(e.port_of(vid), Some(PortIndex(3)));
     }
 
@@ -227,13 +231,13 @@ mod tests {
         owner.want(&name(), PORT, false, None).unwrap();
         round(&mut owner, &mut t);
         asks.want(&name(), PORT, false, Some(5)).unwrap();
-        assert_eq!(round(&mut asks, &mut t), [Step::Taken(name(), vec![5])]);
+        assert_eq!(round(&mut asks, &mut t), [Step::Taken(vec![5])]);
         waits.want(&name(), PORT, true, None).unwrap();
         assert_eq!(round(&mut waits, &mut t), []);
         t.apply(&Op::NodeDown { node: NodeId(1), incarnation: 1 }).unwrap();
         assert_eq!(round(&mut asks, &mut t), []);
         assert!(matches!(&round(&mut waits, &mut t)[..], [Step::Propose(..)]));
-        assert!(matches!(&round(&mut waits, &mut t)[..], [Step::Held(..)]));
+        assert!(matches!(&round(&mut waits, &mut t)[..], [Step::Won(..)]));
     }
 
     #[test]
@@ -245,7 +249,7 @@ mod tests {
         let vid = t.lookup("greeter").unwrap();
         let mut after = Exports::new(NodeId(1), 2);
         after.want(&name(), PORT, false, Some(1)).unwrap();
-        assert_eq!(round(&mut after, &mut t), [Step::Held(name(), vid, vec![1])]);
+        assert_eq!(round(&mut after, &mut t), [Step::Won(name()), Step::Held(vid, vec![1])]);
         assert_eq!(after.port_of(vid), Some(PORT));
     }
 }

@@ -149,6 +149,8 @@ pub struct Manager {
     services: Vec<Service>,
     programs: BTreeMap<Name, Running>,
     watch: Watch,
+    /// Whether this boot of the node was a member after the last operation that was looked at.
+    joined: bool,
     proposers: BTreeMap<u64, Proposer>,
     next_token: u64,
     /// When this node began to lead the directory.
@@ -212,6 +214,7 @@ impl Manager {
             services: config.services,
             programs: BTreeMap::new(),
             watch: Watch::new(node),
+            joined: false,
             proposers: BTreeMap::new(),
             next_token: 1,
             leads_since: None,
@@ -526,9 +529,14 @@ impl Manager {
         if !ok {
             return;
         }
+        match op {
+            Op::NodeUp { node, boot, .. } if *node == self.node => self.joined = *boot == self.boot,
+            Op::NodeDown { node, .. } if *node == self.node => self.joined = false,
+            _ => {}
+        }
         let mut lines = Vec::new();
         self.watch.applied(op_number, op, self.core.table(), &mut lines);
-        out.extend(lines.into_iter().map(Action::Status));
+        self.tell(lines, out);
         self.link_step(now, smi_link::Event::Epoch(self.watch.epoch()));
         if let Op::NodeDown { node, .. } = op {
             self.expel(now, *node);
@@ -548,11 +556,19 @@ impl Manager {
         for port in self.ports.indices() {
             self.snapshot_to(port);
         }
+        self.joined = self.is_member();
         let mut lines = Vec::new();
         self.watch.replaced(self.core.table(), &mut lines);
-        out.extend(lines.into_iter().map(Action::Status));
+        self.tell(lines, out);
         self.link_step(now, smi_link::Event::Epoch(self.watch.epoch()));
         self.table_changed = true;
+    }
+
+    /// Tells of changes in the directory; not of old ones, which a node sees again while it catches up to join.
+    fn tell(&self, lines: Vec<Status>, out: &mut Vec<Action>) {
+        if self.joined {
+            out.extend(lines.into_iter().map(Action::Status));
+        }
     }
 
     fn snapshot_to(&mut self, port: PortIndex) {
@@ -730,11 +746,11 @@ impl Manager {
         for step in self.exports.pursue(now, self.core.table(), may_propose) {
             match step {
                 Step::Propose(name, op) => self.propose(now, Proposer::Export(name), &op),
-                Step::Held(name, vid, tokens) => {
-                    out.push(Action::Status(Status::Exported { name }));
+                Step::Won(name) => out.push(Action::Status(Status::Exported { name })),
+                Step::Held(vid, tokens) => {
                     out.extend(tokens.into_iter().map(|token| Action::Exported { token, result: Ok(vid) }));
                 }
-                Step::Taken(_, tokens) => {
+                Step::Taken(tokens) => {
                     let result = Err(ExportError::Taken);
                     out.extend(tokens.into_iter().map(|token| Action::Exported { token, result }));
                 }

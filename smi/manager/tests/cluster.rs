@@ -393,7 +393,7 @@ fn three_nodes_form_a_cluster_and_run_the_service_once() {
             let m = &net.machines[i];
             assert_eq!(&m.file.table, net.table(i), "seed {seed}: a server's copy of the directory differs");
             assert_eq!(m.file.peers.len(), 2);
-            assert!(net.line(i, "node-up node=3"), "{:?}", m.lines);
+            assert!(net.line(i, &format!("node-up node={}", i + 1)), "{:?}", m.lines);
         }
         assert!(net.line(running[0], "service-started program=dbms"));
         let process = net.desk(2, |d| d.process(Caller { badge: 1, token: 1 }, "db")).unwrap();
