@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 const COPY_TIME: u64 = 200 * MS;
 /// How long a follower waits for the answer to its own proposals.
 const PATIENCE: u64 = 2_000 * MS;
+/// Hashing the whole state costs more than all else: it is done at every so many operations.
+const HASH_EVERY: u64 = 8;
 /// Tokens of the actor's own proposals start here.
 const OWN_TOKENS: u64 = 1 << 40;
 
@@ -35,7 +37,7 @@ pub enum Observation {
         op: Op,
         /// Its result.
         result: Result<Outcome, OpError>,
-        /// Hash of the state after it; `None` if the node applied more in the same step.
+        /// Hash of the state after it, at some operations.
         state: Option<u64>,
     },
     /// A node has taken over a whole state.
@@ -110,7 +112,7 @@ impl Directory {
                 Action::Flush { token } => effects.push(Effect::Flush { token }),
                 Action::Applied { op_number, op, result } => {
                     self.dirty = true;
-                    let state = (op_number == last).then(&hash);
+                    let state = (op_number == last && op_number % HASH_EVERY == 0).then(&hash);
                     effects.push(Effect::Observe(Observation::Applied { op_number, op, result, state }));
                 }
                 Action::Proposed { token, result } if token >= OWN_TOKENS => {
