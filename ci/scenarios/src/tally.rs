@@ -16,7 +16,8 @@ impl Tally {
     pub fn of(output: &str) -> Tally {
         let mut tally = Tally::default();
         for line in output.lines() {
-            let Some((name, verdict)) = line.trim_end().strip_prefix("test ").and_then(|rest| rest.split_once(" ... "))
+            let Some((name, verdict)) =
+                said(line).trim_end().strip_prefix("test ").and_then(|rest| rest.split_once(" ... "))
             else {
                 continue;
             };
@@ -40,6 +41,12 @@ impl Tally {
     }
 }
 
+/// What a program said, without the head that a decoded console puts before plain text (`node 0    1.234 -: `).
+pub fn said(line: &str) -> &str {
+    let decoded = line.starts_with("node ").then(|| line.split_once(" -: ")).flatten();
+    decoded.map_or(line, |(_, text)| text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,9 +60,10 @@ mod tests {
             test d ... ignored, needs a board\n\
             test cnode_revoke ... FAILED at a.rs:3: label is 2, not 0\r\n\
             test hang ... FAILED: still not done\n\
+            node 0    1.234 -: test drivertest: reads ... ok\n\
             test result: FAILED. 2 passed; 1 failed; 1 ignored\n";
         let tally = Tally::of(output);
-        assert_eq!(tally.passed, 2);
+        assert_eq!(tally.passed, 3);
         assert_eq!(tally.failed, ["c", "cnode_revoke", "hang"]);
         assert_eq!(tally.skipped, ["d, needs a board"]);
     }
