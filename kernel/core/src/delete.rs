@@ -32,6 +32,9 @@ impl<M: Machine> Kernel<M> {
 
     /// Empties a slot; the last capability to an object takes the object with it.
     pub(crate) fn delete(&mut self, slot: Ptr<Slot>) -> Result<(), Preempted> {
+        while self.drain_step(slot) {
+            self.preemption_point(1)?;
+        }
         self.delete_step(slot);
         while let Cap::Zombie(zombie) = slot.cap() {
             if zombie.floating || (zombie.remaining == 0 && self.graveyard.is_some()) {
@@ -44,6 +47,22 @@ impl<M: Machine> Kernel<M> {
             self.preemption_point(1)?;
         }
         Ok(())
+    }
+
+    /// Sends off one thread that waits on an object whose last capability is to be deleted. False: nobody waits (any more).
+    fn drain_step(&mut self, slot: Ptr<Slot>) -> bool {
+        let waiter = match slot.cap() {
+            Cap::Endpoint(e) => e.ep.queue().head,
+            Cap::Notification(n) => n.ntfn.queue().head,
+            _ => None,
+        };
+        match waiter {
+            Some(tcb) if cdt::is_final(slot) => {
+                self.restart_waiter(self.this_core, tcb);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Deletes a capability that is no zombie, or turns it into one. All there is to do for anything but containers.
@@ -86,6 +105,7 @@ impl<M: Machine> Kernel<M> {
                 Cap::Null => {}
                 Cap::Zombie(inner) if inner.remaining == 0 => cdt::remove(victim),
                 Cap::Zombie(inner) => return self.float(victim, inner),
+                _ if self.drain_step(victim) => return,
                 _ => return self.delete_step(victim),
             }
         }

@@ -235,3 +235,27 @@ fn revoking_memory_takes_everything_made_of_it() {
     let s = w.slot();
     w.ok(ut, RETYPE, &[0, 21, 0, 0, s, 1], &[2]);
 }
+
+#[test]
+fn an_endpoint_with_many_waiters_goes_preemptibly() {
+    let mut w = World::with(|c| c.root_cnode_bits = 13);
+    let n = w.make(ObjectType::Notification, 0);
+    let threads: Vec<Thread> = (0..150).map(|_| w.spawn(20)).collect();
+    w.set_root_priority(10);
+    while !w.runs(&w.root) {
+        w.start(Syscall::Wait, n, 0, &[], &[]);
+    }
+    w.set_root_priority(30);
+    // An interrupt comes while the waiters are sent off.
+    w.k.machine.pending_in.set(0);
+    let pc = w.cur().elr.get();
+    w.start(Syscall::Call, 2, Label::CNodeDelete.raw(), &[n, 64], &[]);
+    assert_eq!(w.cur().elr.get(), pc, "not done yet");
+    assert_eq!(w.identify_quietly(n), CapTag::Notification.raw());
+    w.k.machine.pending_in.set(-1);
+    w.cur().x[7].set(Syscall::Call.raw() as u64);
+    w.trap();
+    assert_eq!(w.identify(n), 0);
+    w.set_root_priority(10);
+    assert!(threads.iter().any(|t| w.runs(t)));
+}
