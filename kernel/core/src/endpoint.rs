@@ -132,7 +132,10 @@ impl<M: Machine> Kernel<M> {
     ) {
         match reply {
             Some(reply) => self.reply_push(core, caller, callee, reply, donate),
-            None => caller.set_state(State::Inactive),
+            None => {
+                caller.fault.set(0);
+                caller.set_state(State::Inactive);
+            }
         }
     }
 

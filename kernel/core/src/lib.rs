@@ -16,6 +16,15 @@
 //!
 //! The kernel's timer interrupt goes to [`Kernel::handle_interrupt`] like any other; the machine layer ends it at the
 //! controller itself (no [`Machine::irq_hold`] is called for it).
+//!
+//! # Known limits
+//!
+//! * Entering an endpoint's, notification's or release queue walks over the waiting threads behind the place (sheet §7.1: queues are
+//!   ordered); CancelBadgedSends looks at every queued sender. The number of threads bounds both, no preemption point does.
+//! * Cache maintenance of a large or huge page and the end of an ASID pool (512 TLB flushes) are one step.
+//! * A CSpace root that only its thread still holds is not replaced (IllegalOperation): the replacement would be a long deletion.
+//! * A thread that suspends itself executes its Suspend again when it is resumed, as the system call was not finished.
+//! * With several cores shared interrupts are served by core 0, and software-generated interrupts belong to the kernel.
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
 #![allow(rustdoc::private_intra_doc_links, reason = "the docs are read by those who build the kernel")]

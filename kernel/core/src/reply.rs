@@ -130,6 +130,7 @@ impl<M: Machine> Kernel<M> {
         let Some(sc) = caller.sc.get().filter(|_| caller.runnable()) else { return };
         self.sc_unblock(sc);
         if sc.configured()
+            && !sc.round_robin()
             && !self.sc_has_budget(sc)
             && answered_fault != kernel_abi::FaultType::Timeout.raw()
             && fault::timeout_handler(caller).is_some()

@@ -267,12 +267,17 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    /// Sends a runnable thread without usable budget to the release queue.
+    /// Sends a runnable thread without usable budget to the release queue. A round-robin context never waits: a slice too short
+    /// to run on starts anew.
     pub(crate) fn sc_resume(&mut self, tcb: Ptr<Tcb>) {
         if let Some(sc) = tcb.sc.get()
             && tcb.schedulable()
             && !self.sc_has_budget(sc)
         {
+            if sc.round_robin() {
+                self.commit_sc(sc);
+                return sc.reset_round_robin();
+            }
             let core = tcb.core.get() as usize;
             self.postpone(tcb, sc);
             self.remote_timer(core);
