@@ -95,6 +95,8 @@ pub struct Supervisor {
     tick: Tick,
     /// An empty slot.
     scratch: CPtr,
+    /// A request to start or stop a server was dealt with, and our clients have not been told.
+    worked: bool,
     environment: Box<[u8; layout::SIZE]>,
 }
 
@@ -128,7 +130,19 @@ impl Supervisor {
         let scratch = machine.slots(1)?;
         invoke::tcb_set_priority(TCB, TCB, PRIORITY).during("our priority")?;
         let environment = Box::new([0; layout::SIZE]);
-        Ok(Supervisor { machine, manifest, entries, shared, endpoint, notification, reply, tick, scratch, environment })
+        Ok(Supervisor {
+            machine,
+            manifest,
+            entries,
+            shared,
+            endpoint,
+            notification,
+            reply,
+            tick,
+            scratch,
+            worked: false,
+            environment,
+        })
     }
 
     /// Starts the servers, then serves for ever.
@@ -317,13 +331,28 @@ impl Supervisor {
             let Some(peer) = self.entries.get(end.peer as usize) else { continue };
             let (Some(other), State::Running) = (&peer.process, peer.state) else { continue };
             if let Some(far) = other.plan.ends.iter().find(|e| e.channel == end.channel) {
-                let bit = map::SIGNAL_FLAG | 1 << far.bit;
-                let minted = invoke::cnode_mint(own(self.scratch), own(peer.notification), CapRights::WRITE, bit);
-                if minted.is_ok() {
-                    signal(self.scratch);
-                    crate::machine::delete_all(&[self.scratch]);
-                }
+                self.signal_server(peer.notification, far.bit);
             }
+        }
+    }
+
+    /// Signals our own clients: a request to start or stop a server was dealt with. So a client that cannot wait for
+    /// a process to be made sends the request without asking for a reply, and looks at the server's state then.
+    fn tell_clients(&self) {
+        for (number, channel) in self.manifest.channels.iter().enumerate() {
+            let Some(client) = self.entries.get(channel.client as usize) else { continue };
+            if channel.server == ROOT_INDEX && client.state == State::Running {
+                self.signal_server(client.notification, bit_of(self.manifest, channel.client, number));
+            }
+        }
+    }
+
+    /// Sets a bit of a server's notification word.
+    fn signal_server(&self, notification: CPtr, bit: u32) {
+        let badge = map::SIGNAL_FLAG | 1 << bit;
+        if invoke::cnode_mint(own(self.scratch), own(notification), CapRights::WRITE, badge).is_ok() {
+            signal(self.scratch);
+            crate::machine::delete_all(&[self.scratch]);
         }
     }
 
@@ -352,6 +381,9 @@ impl Supervisor {
         if let Dispatched::Reply(reply) = supervisor::dispatch(self, &incoming, &mut out) {
             let (mrs, words) = message::pack(&out[..reply.len.min(MAX_PAYLOAD)]);
             send(self.reply, message::info(reply.label, 0, words), mrs);
+        }
+        if core::mem::take(&mut self.worked) {
+            self.tell_clients();
         }
     }
 
@@ -382,6 +414,7 @@ impl Supervisor {
 
 impl supervisor::Server for Supervisor {
     fn start(&mut self, _: Caller, name: &str) -> Answer<(), Error> {
+        self.worked = true;
         let index = self.find_on_demand(name)?;
         match self.entries[index].state {
             State::Running | State::Waiting => Err(Error::Running.into()),
@@ -394,6 +427,7 @@ impl supervisor::Server for Supervisor {
     }
 
     fn stop(&mut self, _: Caller, name: &str) -> Answer<(), Error> {
+        self.worked = true;
         let index = self.find_on_demand(name)?;
         match self.entries[index].state {
             State::Running | State::Waiting => {

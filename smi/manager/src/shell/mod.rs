@@ -6,14 +6,14 @@
 mod disk;
 mod ports;
 mod start;
+mod supervise;
 
 use alloc::vec::Vec;
 use disk::Disk;
-use ipc_api::{manager, supervisor, timer};
+use ipc_api::{manager, timer};
 use ipc_wire::{CapList, LinkError, MAX_PAYLOAD, RawCap, Reply, relay, reply_label};
 use net::{MAX_FRAME, NetClient};
 use ports::PortRings;
-use smi_core::table::Name;
 use smi_manager::calls::{Answer, Invocation};
 use smi_manager::desk::{self, Desk};
 use smi_manager::status::Status;
@@ -22,6 +22,7 @@ use smi_rt::replies::Token;
 use smi_rt::serve::{self, Call, Loop, Message};
 use smi_rt::transport::ChannelTransport;
 use smi_rt::{Channel, Env, cap, time};
+use supervise::Supervisor;
 
 /// Frames taken from the network before everything else gets its turn.
 const FRAME_BATCH: usize = 64;
@@ -37,10 +38,13 @@ pub fn main(env: &'static Env) -> ! {
     let mut busy = true;
     loop {
         let event = if busy { events.poll(&mut message) } else { Some(events.next(&mut message)) };
-        if let Some(serve::Event::Call(call)) = event {
-            shell.on_call(call, &message, &mut events);
+        let mut signals = 0;
+        match event {
+            Some(serve::Event::Call(call)) => shell.on_call(call, &message, &mut events),
+            Some(serve::Event::Signals(bits)) => signals = bits,
+            None => {}
         }
-        busy = shell.turn(&mut events);
+        busy = shell.turn(&mut events, signals);
     }
 }
 
@@ -61,7 +65,7 @@ struct Shell {
     timer: timer::Client<ChannelTransport>,
     /// The deadline that the timer has, if its signal has not come.
     armed_ns: Option<u64>,
-    supervisor: supervisor::Client<ChannelTransport>,
+    supervisor: Supervisor,
     /// What the manager wants done.
     actions: Vec<Action>,
 }
@@ -96,8 +100,12 @@ impl Shell {
     }
 
     /// One round over everything that may have something. Returns whether there is more to do at once.
-    fn turn(&mut self, events: &mut Loop) -> bool {
+    fn turn(&mut self, events: &mut Loop, signals: u64) -> bool {
         let now = time::now_ns();
+        for done in self.supervisor.poll(now, signals) {
+            let event = Event::Supervised { program: &done.program, running: done.running, ok: done.ok };
+            self.manager.step(now, event, &mut self.actions);
+        }
         if self.armed_ns.is_some_and(|at| at <= now) {
             self.armed_ns = None;
         }
@@ -109,7 +117,8 @@ impl Shell {
         self.ports.put_records(now, &mut self.manager);
         self.signal_drivers();
         let more_records = self.ports.sleep(&self.manager);
-        more_frames || more_records || self.wait_until(self.manager.deadline_ns())
+        let deadlines = [self.manager.deadline_ns(), self.supervisor.deadline_ns()];
+        more_frames || more_records || self.wait_until(deadlines.into_iter().flatten().min())
     }
 
     fn take_frames(&mut self, now: u64) -> bool {
@@ -157,8 +166,8 @@ impl Shell {
                         let _ = events.reply(Token::from_word(token), reply, &payload[..reply.len]);
                     }
                     Action::Disk(action) => self.disk.submit(action),
-                    Action::Start(program) => self.supervise(now, &program, true),
-                    Action::Stop(program) => self.supervise(now, &program, false),
+                    Action::Start(program) => self.supervisor.order(now, program, true),
+                    Action::Stop(program) => self.supervisor.order(now, program, false),
                     Action::Status(status) => tell(&status),
                 }
             }
@@ -180,16 +189,6 @@ impl Shell {
         let payload = if label == answer.label { &answer.payload[..] } else { &[] };
         let reply = Reply { label, len: payload.len(), caps: CapList::EMPTY };
         let _ = events.reply(Token::from_word(answer.token), reply, payload);
-    }
-
-    fn supervise(&mut self, now: u64, program: &Name, running: bool) {
-        use ipc_wire::CallError::Server;
-        let name = program.as_str();
-        let ok = match running {
-            true => matches!(self.supervisor.start(name), Ok(()) | Err(Server(supervisor::Error::Running))),
-            false => matches!(self.supervisor.stop(name), Ok(()) | Err(Server(supervisor::Error::NotRunning))),
-        };
-        self.manager.step(now, Event::Supervised { program, running, ok }, &mut self.actions);
     }
 }
 

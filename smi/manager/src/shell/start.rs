@@ -2,6 +2,7 @@
 
 use super::disk::Disk;
 use super::ports::PortRings;
+use super::supervise::Supervisor;
 use super::{Shell, channel, refuse_all};
 use alloc::vec::Vec;
 use block::{BLOCK_SIZE, BlockClient, Event as BlockEvent, Token};
@@ -68,7 +69,7 @@ pub(super) fn start(env: &'static Env) -> Result<Shell, Outside> {
     let (at, record) = boot::record(number, identity.format);
     blocks.write(at, &record).ok_or(outside(named, Unfit::Disk))?;
 
-    let mut supervisor = supervisor::Client::new(channel(env, "root").transport());
+    let mut supervisor = Supervisor::new(env);
     let (ports, configs) = PortRings::new(env);
     let now = time::now_ns();
     let node = identity.node.0.to_le_bytes();
@@ -76,9 +77,9 @@ pub(super) fn start(env: &'static Env) -> Result<Shell, Outside> {
     let manager = Manager::new(Config {
         identity: &identity,
         boot: number,
-        external: has_external(&mut supervisor),
+        external: has_external(supervisor.client()),
         timing: timing(env.args()),
-        services: services(&mut supervisor),
+        services: services(supervisor.client()),
         ports: &configs,
         seed,
     });
