@@ -159,21 +159,20 @@ impl<M: Mmio> Card<M> {
         Ok(self.free_len > 0)
     }
 
-    /// Sends a frame of at most [`MAX_FRAME`] bytes; shorter ones than [`MIN_FRAME`] are padded. False, and nothing
-    /// happens, if it is longer or there is no room ([`can_send`](Self::can_send)).
-    #[must_use]
-    pub fn send(&mut self, frame: &[u8]) -> bool {
-        if frame.len() > MAX_FRAME {
-            return false;
-        }
+    /// Sends the frame that `fill` writes to the start of a buffer of [`MAX_FRAME`] bytes, whose length it returns; frames
+    /// shorter than [`MIN_FRAME`] are padded. False, and nothing is sent, if there is no room
+    /// ([`can_send`](Self::can_send)) or `fill` has no frame.
+    pub fn send(&mut self, fill: impl FnOnce(&mut [u8]) -> Option<usize>) -> bool {
         let Some(mut buffer) = self.take_free() else { return false };
-        let len = frame.len().max(MIN_FRAME);
-        let bytes = buffer.bytes_mut();
-        bytes[HEADER_BYTES..HEADER_BYTES + frame.len()].copy_from_slice(frame);
-        bytes[HEADER_BYTES + frame.len()..HEADER_BYTES + len].fill(0);
-        let part = (buffer, Access::DeviceReads);
+        let room = &mut buffer.bytes_mut()[HEADER_BYTES..HEADER_BYTES + MAX_FRAME];
+        let Some(filled) = fill(room).filter(|len| *len <= MAX_FRAME) else {
+            self.put_free(buffer);
+            return false;
+        };
+        let len = filled.max(MIN_FRAME);
+        room[filled..len].fill(0);
         self.unannounced[TRANSMIT as usize] = true;
-        self.transmit.add_prefix(part, HEADER_BYTES + len).is_ok()
+        self.transmit.add_prefix((buffer, Access::DeviceReads), HEADER_BYTES + len).is_ok()
     }
 
     /// Tells the device of offered and sent buffers.

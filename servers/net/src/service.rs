@@ -4,7 +4,7 @@ use ipc_ring::{Duplex, PopError};
 use virtio::Mmio;
 
 use crate::card::{Card, CardError};
-use crate::{Filter, HEADER, MAX_FRAME};
+use crate::{Filter, HEADER};
 
 /// Most clients.
 pub const MAX_CLIENTS: usize = 4;
@@ -143,18 +143,20 @@ impl<'a, M: Mmio> Service<'a, M> {
                 self.blocked = true;
                 return Ok(false);
             }
-            let mut frame = [0; MAX_FRAME];
-            let popped = client.ring.rx.pop(&mut frame);
-            client.signal |= client.ring.rx.space_wanted();
-            match popped {
-                Some(Ok(len)) if len >= HEADER => {
-                    // There is room, and it is no longer than a frame.
-                    let _ = self.card.send(&frame[..len]);
-                    self.counts.sent += 1;
-                    self.counts.sent_bytes += len as u64;
+            let mut length = 0;
+            let sent = self.card.send(|room| match client.ring.rx.pop(room)? {
+                Ok(len) if len >= HEADER => {
+                    length = len;
+                    Some(len)
                 }
-                Some(Ok(_) | Err(PopError::BufferTooSmall(_) | PopError::Corrupt)) => self.counts.refused_send += 1,
-                None => return Ok(false),
+                Ok(_) | Err(PopError::BufferTooSmall(_) | PopError::Corrupt) => None,
+            });
+            client.signal |= client.ring.rx.space_wanted();
+            if sent {
+                self.counts.sent += 1;
+                self.counts.sent_bytes += length as u64;
+            } else {
+                self.counts.refused_send += 1;
             }
         }
         Ok(true)
