@@ -81,7 +81,7 @@ impl Shell {
                 Some(RawCap(minted.0))
             };
             let mut desk = Desk { manager: &mut self.manager, now_ns, mint: &mut mint };
-            events.dispatch(call, message, |incoming, reply| manager::dispatch(&mut desk, &incoming, reply));
+            events.dispatch(call, message, |incoming, reply| manager::dispatch(&mut desk, incoming, reply));
             return;
         }
         let caps = call.caps.as_slice();
