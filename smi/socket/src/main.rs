@@ -42,12 +42,8 @@ mod server {
                 Some(serve::Event::Call(call)) => {
                     events.dispatch(call, &message, |incoming, buffer| shell.call(incoming, buffer));
                 }
-                Some(serve::Event::Signals(bits)) => {
-                    if bits & shell.timer_mask != 0 {
-                        shell.armed = None;
-                    }
-                }
-                None => {}
+                Some(serve::Event::Signals(bits)) if bits & shell.timer_mask != 0 => shell.armed = None,
+                Some(serve::Event::Signals(_)) | None => {}
             }
             busy = shell.turn();
         }
