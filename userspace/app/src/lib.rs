@@ -26,7 +26,7 @@ mod program;
 
 pub use port::{Port, Turn};
 #[cfg(target_os = "none")]
-pub use program::{resolve, serve, sleep_ns};
+pub use program::{Remote, resolve, serve, sleep_ns};
 
 /// Bit that marks the token of a call from the cluster, in [`ipc_wire::Caller::token`].
 pub const CLUSTER_TOKEN: u64 = 1 << 63;

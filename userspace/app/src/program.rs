@@ -4,10 +4,10 @@ use core::ptr::NonNull;
 
 use ipc_api::{manager, timer};
 use ipc_ring::{Duplex, Side};
-use ipc_wire::{CallError, Dispatched, Incoming, Interface, LinkError, Str};
+use ipc_wire::{CallError, Dispatched, Incoming, Interface, LinkError, Reply, Request, Session, Str, Transport};
 use smi_rt::serve::{Event, Loop, Message};
 use smi_rt::transport::{ChannelExt, ChannelTransport};
-use smi_rt::{Channel, Env, time};
+use smi_rt::{CPtr, Channel, Env, cap, time};
 
 use crate::port::Port;
 
@@ -23,14 +23,40 @@ fn channel(env: &Env, peer: &str) -> Channel {
     }
 }
 
-/// A capability to the server that has `name`, wherever it is; make a client of it. Its calls fail with a
-/// [`LinkError`] while nothing serves the name, and go on when something does again. On a node without a manager, the
-/// server must be at the other end of a channel.
-pub fn resolve(env: &Env, name: &str) -> Result<ChannelTransport, CallError<manager::Error>> {
-    let Ok(to_manager) = env.channel(MANAGER) else { return Ok(channel(env, name).transport()) };
+/// The way to a server found by its name; make a client of it. Gives the capability back when it is dropped.
+#[derive(Debug)]
+pub struct Remote {
+    transport: ChannelTransport,
+    /// The capability's slot; none if the server is at the other end of a channel.
+    slot: Option<CPtr>,
+}
+
+impl Transport for Remote {
+    fn call(&mut self, request: Request<'_>, reply: &mut [u8]) -> Result<Reply, LinkError> {
+        self.transport.call(request, reply)
+    }
+
+    fn session(&self) -> &dyn Session {
+        self.transport.session()
+    }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        self.slot.into_iter().for_each(cap::delete);
+    }
+}
+
+/// The server that has `name`, wherever it is. Calls on it fail with a [`LinkError`] when the server is gone; resolve the
+/// name again to find the one that took its place. On a node without a manager, the server must be at the other end of a
+/// channel.
+pub fn resolve(env: &Env, name: &str) -> Result<Remote, CallError<manager::Error>> {
+    let Ok(to_manager) = env.channel(MANAGER) else {
+        return Ok(Remote { transport: channel(env, name).transport(), slot: None });
+    };
     let transport = to_manager.transport();
-    let cap = manager::Client::new(transport).resolve(name)?;
-    Ok(transport.object(cap.raw()))
+    let cap = manager::Client::new(transport).resolve(name)?.raw();
+    Ok(Remote { transport: transport.object(cap), slot: Some(CPtr(cap.0)) })
 }
 
 /// Waits, by the timer server. For programs that do nothing else meanwhile; calls to this program wait too.
@@ -94,11 +120,8 @@ fn export(env: &Env, to_manager: &Channel, name: &str) -> bool {
         }
         Err(error) => {
             defmt::debug!("export of {} must wait: {}", Str::<64>::truncated(name), error);
-            let alarm = timer::Client::new(channel(env, "timer").transport()).arm(time::now_ns() + RETRY_NS);
-            if let Err(CallError::Link(error)) = alarm {
-                // Without an alarm, the manager's next Hello is the next attempt.
-                let _: LinkError = error;
-            }
+            // Without an alarm, the manager's next Hello is the next attempt.
+            let _ = timer::Client::new(channel(env, "timer").transport()).arm(time::now_ns() + RETRY_NS);
             false
         }
     }
