@@ -6,7 +6,7 @@ use crate::watch;
 use anyhow::{Context, Result, bail, ensure};
 use harness::cluster::{self, Cluster, DISK_BLOCKS, Image, Membership, format_disk, write_identity};
 use harness::load::{self, Load, Spec};
-use harness::log::Line;
+use harness::log::{Line, Mark};
 use harness::switch::Rule;
 use harness::timeline::Timeline;
 use std::path::Path;
@@ -18,6 +18,8 @@ pub struct Scenario {
     pub name: &'static str,
     /// What must hold, in a sentence.
     pub about: &'static str,
+    /// The manifest of the nodes' image, if it is not the usual one.
+    pub manifest: Option<&'static str>,
     play: fn(&mut Stage) -> Result<()>,
 }
 
@@ -26,37 +28,50 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "each-node-in-turn",
         about: "every node dies once and comes back; what the last original copy held was copied in time",
+        manifest: None,
         play: each_node_in_turn,
     },
     Scenario {
         name: "paused-primary",
         about: "the database's node is stopped for 5 s and then goes on, believing nothing happened",
+        manifest: None,
         play: paused_primary,
     },
     Scenario {
         name: "cut-off-primary",
         about: "the database's node loses the internal network only, so clients can still reach it",
+        manifest: None,
         play: cut_off_primary,
     },
     Scenario {
         name: "bad-network",
         about: "the internal network loses, duplicates and reorders frames while the database's node dies",
+        manifest: None,
         play: bad_network,
     },
     Scenario {
         name: "truncated-disk",
         about: "a node whose disk image was cut short is refused and says so; the others serve",
+        manifest: None,
         play: truncated_disk,
     },
     Scenario {
         name: "foreign-disk",
         about: "a node with a disk of another cluster is not let in; the others serve",
+        manifest: None,
         play: foreign_disk,
     },
     Scenario {
         name: "wrong-key",
         about: "a node with the wrong cluster key is not let in; the others serve",
+        manifest: None,
         play: wrong_key,
+    },
+    Scenario {
+        name: "server-moves",
+        about: "programs of all nodes call a server by its name; when its node dies, another has the name",
+        manifest: Some("images/apps.toml"),
+        play: server_moves,
     },
 ];
 
@@ -166,6 +181,40 @@ fn each_node_in_turn(stage: &mut Stage) -> Result<()> {
         stage.writes_go_on(&load, &format!("after node {node} rejoined"))?;
     }
     stage.nothing_lost(load)
+}
+
+/// Waits until the visitors of `nodes` were greeted since `mark`.
+fn greeted(stage: &Stage, mark: Mark, nodes: &[u16]) -> Result<()> {
+    for node in nodes {
+        let hello = |line: &Line| line.node == *node && line.source == "visitor" && line.text.starts_with("Hello");
+        let line = stage.cluster.log.wait(mark, LIMIT, hello);
+        line.with_context(|| format!("the visitor of node {node} was not greeted"))?;
+    }
+    Ok(())
+}
+
+fn server_moves(stage: &mut Stage) -> Result<()> {
+    stage.cluster.start()?;
+    greeted(stage, Mark::default(), &stage.all())?;
+    for _ in 0..2 {
+        let exported = |line: &Line| line.source == "greeter" && line.text.starts_with("exported");
+        let log = stage.cluster.log.clone();
+        let last = log.since(Mark::default(), exported).pop().context("no greeter said that it has the name")?;
+        let survivors: Vec<u16> = stage.all().into_iter().filter(|other| *other != last.node).collect();
+        stage.say(format!("The greeter of node {} greets the visitors of all nodes.", last.node));
+        let mark = log.mark();
+        stage.cluster.machine(last.node)?.kill()?;
+        stage.say(format!("Node {} is killed.", last.node));
+        let next = log.wait(mark, LIMIT, exported).context("no other greeter took the name")?;
+        ensure!(next.node != last.node, "a dead node took the name");
+        greeted(stage, log.mark(), &survivors)?;
+        stage.say(format!("The greeter of node {} greets the others.", next.node));
+        let mark = log.mark();
+        stage.cluster.machine(last.node)?.start()?;
+        greeted(stage, mark, &[last.node])?;
+        stage.say(format!("Node {} is back, and its visitor is greeted.", last.node));
+    }
+    Ok(())
 }
 
 fn paused_primary(stage: &mut Stage) -> Result<()> {

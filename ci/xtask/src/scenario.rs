@@ -23,7 +23,8 @@ pub fn scenario(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
         faults::ALL.iter().for_each(|scenario| println!("{:<20} {}", scenario.name, scenario.about));
         return Ok(ExitCode::SUCCESS);
     };
-    let manifest = workspace.node_manifest();
+    let own = faults::ALL.iter().find(|scenario| scenario.name == name).and_then(|scenario| scenario.manifest);
+    let manifest = own.map_or_else(|| workspace.node_manifest(), |path| workspace.root.join(path));
     if !netns::inside() {
         setup::ensure(&[Need::Targets, Need::Qemu, Need::Network])?;
         workspace.system(&manifest)?;
