@@ -71,7 +71,7 @@ struct Suite<'a> {
 }
 
 /// Seeds that the suite simulates.
-const SIMULATOR_SEEDS: &str = "300";
+const SIMULATOR_SEEDS: &str = "150";
 
 const MINUTE: Duration = Duration::from_secs(60);
 
