@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use harness::cluster::{self, Cluster, Image, Membership};
 use harness::load::{self, Load, Spec};
 use harness::process;
+use harness::rng::Rng;
 use harness::timeline::Timeline;
 use serde_json::{Value, json};
 use std::io::Read;
@@ -22,8 +23,19 @@ pub struct Options {
     pub nodes: u16,
     /// Seed of the clients and the network.
     pub seed: u64,
-    /// Which node is killed; `None` chooses the one that runs the database.
-    pub kill: Option<u16>,
+    /// Which node is killed.
+    pub kill: Kill,
+}
+
+/// Which node is killed, and when.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kill {
+    /// The one that runs the database, once writes are under way.
+    Primary,
+    /// This one, once writes are under way.
+    Node(u16),
+    /// Any, at any moment of the next two seconds, as the seed says.
+    Random,
 }
 
 /// From power-on until the service answers.
@@ -139,9 +151,18 @@ impl Demo {
     /// Kills a node; returns when, on the clock of the clients.
     fn kill(&mut self, load: &Load) -> Result<Moment> {
         let serving = watch::service_node(&self.cluster.log, "db");
-        self.victim = self.options.kill.or(serving).unwrap_or(1);
+        self.victim = match self.options.kill {
+            Kill::Primary => serving.unwrap_or(1),
+            Kill::Node(node) => node,
+            Kill::Random => {
+                let mut rng = Rng::new(self.options.seed);
+                std::thread::sleep(Duration::from_millis(rng.draw() % 2000));
+                1 + (rng.draw() % u64::from(self.options.nodes)) as u16
+            }
+        };
         self.survivors = (1..=self.options.nodes).filter(|node| *node != self.victim).collect();
-        let role = if serving == Some(self.victim) { "which runs the database" } else { "a replica" };
+        let role =
+            if serving == Some(self.victim) { "which runs the database" } else { "which does not run the database" };
         let mark = self.cluster.log.mark();
         let acked = load.history().acks.len();
         let moment =
@@ -167,7 +188,11 @@ impl Demo {
         let noticed = wait(TAKEOVER_LIMIT, "node-down", &[("node", victim)]);
         let noticed = noticed.context("no survivor reported that the node is dead")?;
         load.wait_for_acks(killed.load + noticed, WRITES_EACH, TAKEOVER_LIMIT).context("after the failure")?;
-        let restored = wait(REPAIR_LIMIT, "redundancy-restored", &[]).context("the lost copies were not made again")?;
+        // A node without copies of anything takes none with it.
+        let lost = wait(Duration::from_millis(100), "redundancy-lost", &[]).is_some();
+        let restored = if lost { wait(REPAIR_LIMIT, "redundancy-restored", &[]) } else { Some(Duration::ZERO) };
+        let restored = restored.context("the lost copies were not made again")?;
+        let copies = if lost { "Every lost copy has been made again on the survivors." } else { "It held no copies." };
         let history = load.history();
         let (gap_start, outage) = history.longest_gap(killed.load).context("no writes on both sides of the failure")?;
         let back = gap_start + outage;
@@ -183,7 +208,7 @@ impl Demo {
                     outage.as_millis()
                 ),
             ),
-            (restored, "Every lost copy has been made again on the survivors.".into()),
+            (restored, copies.into()),
         ];
         events.sort();
         for (after, text) in events {

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use harness::build::Workspace;
 use harness::netns;
 use harness::setup::{self, Need};
-use scenarios::demo;
+use scenarios::demo::{self, Kill};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -20,23 +20,23 @@ pub struct Options {
     /// Number of runs.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
-    /// The node that is killed; `auto` is the one that runs the database.
-    #[arg(long, value_name = "auto|N", default_value = "auto", value_parser = victim)]
-    kill_node: Victim,
+    /// The node that is killed: `auto` is the one that runs the database, `random` any one at any moment (by the seed).
+    #[arg(long, value_name = "auto|random|N", default_value = "auto", value_parser = victim)]
+    kill_node: Kill,
 }
 
 /// Number of nodes of the demonstration.
 const NODES: u16 = 3;
 
-#[derive(Clone, Copy)]
-struct Victim(Option<u16>);
-
-fn victim(word: &str) -> Result<Victim, String> {
-    if word == "auto" {
-        return Ok(Victim(None));
+fn victim(word: &str) -> Result<Kill, String> {
+    match word {
+        "auto" => Ok(Kill::Primary),
+        "random" => Ok(Kill::Random),
+        _ => {
+            let node = word.parse().ok().filter(|node| (1..=NODES).contains(node));
+            node.map(Kill::Node).ok_or_else(|| format!("expected `auto`, `random` or a node, 1 to {NODES}"))
+        }
     }
-    let node = word.parse().ok().filter(|node| (1..=NODES).contains(node));
-    node.map(|node| Victim(Some(node))).ok_or_else(|| format!("expected `auto` or a node, 1 to {NODES}"))
 }
 
 /// Runs the demonstration; success only if everything held in every run.
@@ -56,7 +56,7 @@ pub fn demo(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
             println!("\nrun {} of {}, seed {}", run + 1, options.runs, options.seed + u64::from(run));
         }
         let directory = workspace.run_directory("demo")?;
-        let one = demo::Options { nodes: NODES, seed: options.seed + u64::from(run), kill: options.kill_node.0 };
+        let one = demo::Options { nodes: NODES, seed: options.seed + u64::from(run), kill: options.kill_node };
         let outcome = demo::run(&image, &directory, &one)?;
         failures += usize::from(!outcome.failures.is_empty());
         runs.push(outcome.figures);
