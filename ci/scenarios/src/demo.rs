@@ -11,9 +11,11 @@ use harness::process;
 use harness::rng::Rng;
 use harness::timeline::Timeline;
 use serde_json::{Value, json};
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 /// How the demonstration is run.
@@ -364,25 +366,47 @@ fn client_command(program: &str) -> Command {
 }
 
 /// A redis-cli that increments a counter, over and over, from before the failure until it is stopped.
-struct Visits(Child);
+struct Visits {
+    client: Child,
+    /// The last number that it was told.
+    told: Arc<AtomicI64>,
+}
 
 impl Visits {
+    /// Starts it; returns once it has been told its first number, so that a failure always finds it counting.
     fn start() -> Result<Visits> {
         let mut command = client_command("redis-cli");
         command.args(["-r", "1000", "-i", "0.1", "incr", "visits"]);
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().context("starting redis-cli")?;
-        Ok(Visits(child))
+        let mut client = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().context("starting redis-cli")?;
+        let told = Arc::new(AtomicI64::new(0));
+        if let Some(stdout) = client.stdout.take() {
+            let told = told.clone();
+            std::thread::spawn(move || {
+                let numbers = BufReader::new(stdout).lines().map_while(Result::ok);
+                numbers.filter_map(|line| line.trim().parse().ok()).for_each(|n| told.store(n, Ordering::SeqCst));
+            });
+        }
+        let visits = Visits { client, told };
+        let limit = Instant::now() + TAKEOVER_LIMIT;
+        while visits.told() == 0 {
+            if Instant::now() > limit {
+                bail!("redis-cli, counting, had no answer within {} s", TAKEOVER_LIMIT.as_secs());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(visits)
     }
 
-    /// Ends it; returns the last number that it was told, 0 if none.
+    /// The last number that it was told, 0 if none.
+    fn told(&self) -> i64 {
+        self.told.load(Ordering::SeqCst)
+    }
+
+    /// Ends it; returns the last number that it was told.
     fn stop(&mut self) -> i64 {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-        let mut said = String::new();
-        if let Some(stdout) = &mut self.0.stdout {
-            let _ = stdout.read_to_string(&mut said);
-        }
-        said.lines().filter_map(|line| line.trim().parse().ok()).max().unwrap_or(0)
+        let _ = self.client.kill();
+        let _ = self.client.wait();
+        self.told()
     }
 }
 
